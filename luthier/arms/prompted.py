@@ -1,0 +1,275 @@
+"""Asking a language model: what the arms that use one have in common.
+
+A classification can be read in three ways: let the model write the label; compare the likelihood
+of all labels; or compare the likelihoods less those the model gives without a question (contextual
+calibration, Zhao et al. 2021, arXiv 2102.09690, with PMI-style subtraction), which takes out its
+liking for some labels. Which one serves is chosen on validation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from luthier.arms.base import Answerer, Choice, Progress, Workplace
+from luthier.data.examples import Conversation, Example, Message
+from luthier.errors import InputError
+from luthier.evaluation.scoring import ScoringRows, score
+from luthier.generation.answers import Answer
+from luthier.generation.options import AnswerOptions, PromptTooLongError, Sampling, Stopping
+from luthier.prompts.prompt import Prompt, Shot
+from luthier.task import Task
+
+if TYPE_CHECKING:
+    from luthier.generation.local import Generator
+
+GENERATE = "generate"
+LIKELIHOOD = "likelihood"
+CALIBRATED = "calibrated likelihood"
+
+#: Questions without content, to learn which labels the model likes anyway.
+_EMPTY_QUESTIONS = ("N/A", "...", "[none]")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How answers are taken from the model.
+
+    Attributes:
+        way: "generate", "likelihood" or "calibrated likelihood".
+        max_new_tokens: for "generate".
+        bias: for "calibrated likelihood": what to take off each label's log-likelihood.
+    """
+
+    way: str = GENERATE
+    max_new_tokens: int = 64
+    bias: tuple[float, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"way": self.way, "max_new_tokens": self.max_new_tokens, "bias": list(self.bias)}
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Reading:
+        """The inverse of `to_dict`."""
+        return cls(stored["way"], stored["max_new_tokens"], tuple(stored["bias"]))
+
+
+class PromptedAnswerer(Answerer):
+    """Answers by one prompt, one model and one way of reading it.
+
+    Args:
+        name: what it is called.
+        generator: the model.
+        prompt: instruction and examples.
+        reading: how the answer is taken from the model.
+        task: for sampling settings and for what to do with questions that are too long.
+        labels: of a classification.
+        context_length: tokens the model can hold.
+        owns_model: whether the model has this arm's own weights.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        generator: Generator,
+        prompt: Prompt,
+        reading: Reading,
+        *,
+        task: Task | None = None,
+        labels: tuple[str, ...] | None = None,
+        context_length: int,
+        owns_model: bool = False,
+    ) -> None:
+        self.name = name
+        self.generator = generator
+        self.prompt = prompt
+        self.reading = reading
+        self.task = task
+        self.labels = labels or ()
+        self.context_length = context_length
+        self.generates = reading.way == GENERATE
+        self._owns_model = owns_model
+        self._label_ids = [prompt.answer_ids(label) for label in self.labels]
+
+    @property
+    def own_generator(self) -> Generator | None:
+        """See `Answerer.own_generator`."""
+        return self.generator if self._owns_model else None
+
+    def answer(
+        self,
+        conversations: Sequence[Conversation],
+        options: AnswerOptions | None = None,
+        progress: Progress | None = None,
+    ) -> list[Answer]:
+        """See `Answerer.answer`."""
+        prompts = [self._ids(conversation, options) for conversation in conversations]
+        if self.generates:
+            stopping, sampling = self._settings(options)
+            return self.generator.generate(prompts, stopping, sampling, progress)
+        scores, seconds = self.generator.score(prompts, self._label_ids, progress)
+        return [
+            self._pick(row, len(prompt), spent)
+            for row, prompt, spent in zip(scores, prompts, seconds, strict=True)
+        ]
+
+    def stream(
+        self, conversation: Conversation, options: AnswerOptions | None = None
+    ) -> Iterator[str | Answer]:
+        """See `Answerer.stream`."""
+        if not self.generates:
+            yield from super().stream(conversation, options)
+            return
+        stopping, sampling = self._settings(options)
+        yield from self.generator.stream(self._ids(conversation, options), stopping, sampling)
+
+    def _ids(self, conversation: Conversation, options: AnswerOptions | None) -> list[int]:
+        new = self._room(options)
+        ids = self.prompt.ask(conversation)
+        if len(ids) + new <= (self.context_length or 0):
+            return ids
+        if self.task is not None and self.task.training.overlong == "cut":
+            from luthier.training.stage import cut_to_fit
+
+            return self.prompt.ask(
+                cut_to_fit(self.prompt, conversation, (self.context_length or 0) - new)
+            )
+        raise PromptTooLongError(len(ids), (self.context_length or 0) - new)
+
+    def _room(self, options: AnswerOptions | None) -> int:
+        if not self.generates:
+            return max((len(ids) for ids in self._label_ids), default=1)
+        return (options and options.max_new_tokens) or self.reading.max_new_tokens
+
+    def _settings(self, options: AnswerOptions | None) -> tuple[Stopping, Sampling]:
+        wanted = self.task.generation if self.task else None
+        sampling = Sampling(
+            temperature=wanted.temperature if wanted else 0.0,
+            top_p=wanted.top_p if wanted else 1.0,
+            seed=self.task.seed if self.task else 0,
+        )
+        strings = self.prompt.stop_strings
+        if options is not None:
+            strings = (*strings, *options.stop)
+            if options.temperature is not None:
+                sampling = replace(sampling, temperature=options.temperature)
+            if options.top_p is not None:
+                sampling = replace(sampling, top_p=options.top_p)
+            if options.seed is not None:
+                sampling = replace(sampling, seed=options.seed)
+        return Stopping(self.prompt.stop_ids, strings, self._room(options)), sampling
+
+    def _pick(self, scores: list[float], prompt_tokens: int, seconds: float) -> Answer:
+        if self.reading.way == CALIBRATED:
+            scores = [s - b for s, b in zip(scores, self.reading.bias, strict=True)]
+        top = max(scores)
+        weights = [math.exp(s - top) for s in scores]
+        best = scores.index(top)
+        return Answer(
+            self.labels[best],
+            seconds=seconds,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=len(self._label_ids[best]),
+            extra={
+                "probabilities": {
+                    label: round(w / sum(weights), 6)
+                    for label, w in zip(self.labels, weights, strict=True)
+                }
+            },
+        )
+
+
+def longest_answer(task: Task, prompt: Prompt, train: Sequence[Example]) -> int:
+    """How many tokens an answer may have: the task's wish, else a quarter more than all but one
+    in fifty training answers needed."""
+    if task.generation.max_new_tokens:
+        return task.generation.max_new_tokens
+    lengths = sorted(len(prompt.answer_ids(example.output)) for example in train)
+    return int(1.25 * lengths[int(0.98 * (len(lengths) - 1))]) + 4
+
+
+def conversations(examples: Sequence[Example]) -> list[Conversation]:
+    """What is asked."""
+    return [example.messages for example in examples]
+
+
+def score_on(place: Workplace, examples: Sequence[Example], answers: Sequence[Answer]) -> float:
+    """The task's metric on validation answers."""
+    rows = ScoringRows(
+        kind=place.task.kind,
+        inputs=[e.input for e in examples],
+        references=[e.output for e in examples],
+        predictions=[a.text for a in answers],
+        labels=place.labels,
+    )
+    return score(place.task.scored_by, rows).value
+
+
+def read_best(
+    place: Workplace,
+    name: str,
+    generator: Generator,
+    prompt: Prompt,
+    examples: Sequence[Example],
+    context_length: int,
+) -> tuple[Reading, float, list[dict[str, Any]]]:
+    """Choose the way of reading a prompt on validation examples.
+
+    Returns:
+        (the way, its validation score, all ways with their scores).
+    """
+    asked = conversations(examples)
+    longest = longest_answer(place.task, prompt, place.train)
+
+    def validate(reading: Reading) -> float:
+        answerer = PromptedAnswerer(
+            name,
+            generator,
+            prompt,
+            reading,
+            task=place.task,
+            labels=place.labels,
+            context_length=context_length,
+        )
+        return score_on(place, examples, answerer.answer(asked))
+
+    written = Reading(GENERATE, longest)
+    if not place.labels:
+        if not examples:
+            return written, 0.0, []
+        value = validate(written)
+        return written, value, [{"value": GENERATE, "score": value}]
+    label_ids = [prompt.answer_ids(label) for label in place.labels]
+    empty = [prompt.ask((Message("user", text),)) for text in _EMPTY_QUESTIONS]
+    liking, _ = generator.score(empty, label_ids)
+    bias = tuple(round(sum(column) / len(column), 6) for column in zip(*liking, strict=True))
+    ways = [written, Reading(LIKELIHOOD, longest), Reading(CALIBRATED, longest, bias)]
+    results = [(validate(way), -index, way) for index, way in enumerate(ways)]
+    # among equals the first: writing the answer works in every engine
+    value, _, best = max(results, key=lambda result: result[:2])
+    return best, value, [{"value": way.way, "score": v} for v, _, way in results]
+
+
+def reading_choice(options: list[dict[str, Any]], reading: Reading, rows: int) -> Choice:
+    """The record of `read_best`."""
+    return Choice(
+        what="how the answer is read",
+        options=options,
+        chosen=reading.way,
+        why=f"the highest score on {rows} validation examples",
+    )
+
+
+def shots_from(examples: Sequence[Example]) -> tuple[Shot, ...]:
+    """Training examples as worked examples of a prompt.
+
+    Raises:
+        InputError: an example has several turns, which cannot be shown as one question.
+    """
+    for example in examples:
+        if len(example.messages) != 1:
+            raise InputError(f"{example.source} has several turns and cannot be an example.")
+    return tuple(Shot(e.input, e.output) for e in examples)

@@ -1,0 +1,139 @@
+"""What the arms that train the task's model have in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from luthier.arms.base import Answerer, Arm, Fit, Workplace
+from luthier.arms.prompted import PromptedAnswerer, Reading, read_best, reading_choice
+from luthier.errors import InputError
+from luthier.files import read_json, write_json
+from luthier.models.pool import ModelPool
+from luthier.prompts.prompt import Prompt
+from luthier.task import Task
+from luthier.training.config import Method
+
+_VALIDATION_ROWS = 60
+_STAGE = "train.json"
+
+
+class TunedArm(Arm):
+    """Trains on the training examples with the task's instruction, then answers like any model."""
+
+    method: ClassVar[Method]
+    changes_weights = True
+
+    def least_seconds(self, place: Workplace, tests: int) -> float:
+        """One epoch of training (or the epochs the task asks for), then answering."""
+        from luthier.arms.planning import answering_seconds
+        from luthier.models.estimate import estimate
+        from luthier.models.loading import describe
+
+        info = describe(place.task.model, base=place.task.folder)
+        rate = estimate(info, self.method).tokens_per_second
+        text = sum(len(e.input) + len(e.output) for e in place.train)
+        instruction = len(place.task.instruction) * len(place.train)
+        epochs = place.task.training.epochs or 1
+        return epochs * (text + instruction) / 4 / rate + answering_seconds(place, tests)
+
+    def fit(self, place: Workplace) -> Fit:
+        """Train (or take up the result of training that an interruption came after)."""
+        from luthier.training.stage import train_stage
+
+        if not place.train:
+            raise InputError("There are no training examples.")
+        task = place.task
+        stored = place.folder / _STAGE
+        if not (stored.is_file() and (place.folder / "model").is_dir()):
+            # the shared models are not needed while training; their memory is
+            place.pool.release()
+            result = train_stage(
+                model_name=task.model,
+                base=task.folder,
+                instruction=task.instruction,
+                examples=place.train,
+                wishes=task.training,
+                method=self.method,
+                seed=task.seed,
+                folder=place.folder,
+                reporter=place.reporter,
+                minutes=place.minutes,
+            )
+            write_json(stored, result.to_dict())
+        stage = read_json(stored)
+        answerer = self._opened(task, place.labels, place.folder, Reading(), place.pool)
+        rows = place.validation[:_VALIDATION_ROWS] if place.labels else ()
+        reading, _, options = read_best(
+            place,
+            self.name,
+            answerer.generator,
+            answerer.prompt,
+            rows,
+            answerer.context_length or 0,
+        )
+        answerer.close()
+        return Fit(
+            settings={"reading": reading.to_dict(), "training": stage["config"]},
+            choices=[reading_choice(options, reading, len(rows))] if options else [],
+            costs={
+                "train_seconds": stage["seconds"],
+                "train_tokens_per_second": stage["tokens_per_second"],
+                "trained_parameters": stage["trained_parameters"],
+                "total_parameters": stage["total_parameters"],
+                "train_peak_memory_bytes": stage["peak_memory_bytes"],
+            },
+            curve=[(step, loss) for step, loss in stage["curve"]],
+            notes=stage["notes"],
+        )
+
+    def open(
+        self,
+        task: Task,
+        labels: tuple[str, ...] | None,
+        folder: Path,
+        settings: dict[str, Any],
+        pool: ModelPool,
+    ) -> Answerer:
+        """The tuned model with the prompt it was tuned on."""
+        reading = Reading.from_dict(settings["reading"])
+        return self._opened(task, labels, folder, reading, pool)
+
+    def _opened(
+        self,
+        task: Task,
+        labels: tuple[str, ...] | None,
+        folder: Path,
+        reading: Reading,
+        pool: ModelPool,
+    ) -> PromptedAnswerer:
+        return open_tuned(self.name, folder / "model", reading, task=task, labels=labels, pool=pool)
+
+
+def open_tuned(
+    name: str,
+    folder: Path,
+    reading: Reading,
+    *,
+    task: Task | None,
+    labels: tuple[str, ...] | None,
+    pool: ModelPool,
+) -> PromptedAnswerer:
+    """A model that a training stage stored, asked by the prompt it was trained with."""
+    from luthier.generation.local import Generator
+    from luthier.models.heads import stop_ids
+    from luthier.models.tuned import load_tuned
+
+    stored = read_json(folder / "prompt.json")
+    loaded = load_tuned(folder, stored["model"], base=task.folder if task else None)
+    prompt = Prompt.from_dict(stored, loaded.tokenizer, stop_ids=stop_ids(loaded.model))
+    return PromptedAnswerer(
+        name,
+        Generator(loaded.model, loaded.tokenizer),
+        prompt,
+        reading,
+        task=task,
+        labels=labels,
+        context_length=loaded.context_length,
+        owns_model=True,
+    )

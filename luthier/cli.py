@@ -1,0 +1,338 @@
+"""The verbs. This file parses and prints; it decides nothing.
+
+Exit codes: 0 done; 1 the answer is no (findings that forbid training); 2 wrong use, with one clear
+line; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from luthier.errors import LuthierError
+
+if TYPE_CHECKING:
+    from luthier.examine import Examined
+
+app = typer.Typer(
+    name="luthier",
+    help="Tunes a language model to a task, and shows whether that was the right thing to do.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+TaskFile = Annotated[Path, typer.Argument(metavar="TASK", help="task.yaml, or its folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
+
+
+def main() -> NoReturn:
+    """Entry point: turns errors into one clear line and an exit code."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    signal.signal(signal.SIGTERM, lambda *_: _interrupt())
+    try:
+        app(standalone_mode=False)
+    except LuthierError as error:
+        _stop(error.message, error.fix)
+    except (KeyboardInterrupt, typer.Abort):
+        print("\nluthier: interrupted.", file=sys.stderr)
+        sys.exit(130)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _stop(f"{where}{error.strerror or error}.", "")
+    except Exception as error:
+        # wrong use of the command line itself: typer's own exceptions know how to show themselves
+        if not hasattr(error, "format_message"):
+            raise
+        _stop(error.format_message(), "See `luthier --help`.")
+    sys.exit(0)
+
+
+def _interrupt() -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _stop(message: str, fix: str) -> NoReturn:
+    print(f"luthier: {message}" + (f"\n  {fix}" if fix else ""), file=sys.stderr)
+    sys.exit(2)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from luthier import __version__
+
+        print(f"luthier {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The new task folder.")],
+    kind: Annotated[str, typer.Option(help="The kind of task.")] = "classification",
+) -> None:
+    """Make a new task folder with a small example."""
+    from luthier.starters import write_starter
+
+    for path in write_starter(kind, folder):
+        print(path)
+    print(f"\nNext: luthier check {folder}\n      luthier run {folder}")
+
+
+@app.command()
+def check(task: TaskFile, as_json: Json = False) -> None:
+    """Look at a task's data: what is wrong, what the model will see, what it will take."""
+    from luthier.data.prepare import prepare
+    from luthier.display import Display, err, findings, sample
+    from luthier.examine import examine
+    from luthier.task import Task
+    from luthier.verdict.formatting import memory, seconds
+
+    loaded = Task.load(task)
+    prepared = prepare(loaded)
+    examined = examine(loaded, prepared, Display())
+    if as_json:
+        _print_json(examined.to_dict())
+    else:
+        sample(examined.sample)
+        findings([finding.to_dict() for finding in examined.findings])
+        for note in prepared.notes:
+            err.print(f"note  {note}", markup=False)
+        for name, sizes in examined.tokens.items():
+            print(
+                f"{name}: {sizes['rows']:,} rows, {sizes['total']:,} tokens, "
+                f"median {sizes['median']:,}, longest {sizes['longest']:,}"
+            )
+        estimate = examined.estimate
+        print(
+            f"LoRA here: about {seconds(estimate['seconds'])}, "
+            f"{memory(estimate['peak_memory_bytes'])}"
+        )
+        print("ok" if examined.ok else "not ok: see the errors above")
+    if not examined.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def run(
+    task: TaskFile,
+    out: Annotated[Path | None, typer.Option(help="The run folder; by default runs/NAME.")] = None,
+    arms: Annotated[
+        str | None, typer.Option(help="Names, separated by commas, instead of the task's.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Instead of the task's.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Budget, instead of the task's.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an earlier run.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Go on in spite of data errors.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare every way of doing a task on one locked test, and give a verdict."""
+    from luthier import display
+    from luthier.comparing import run as compare
+    from luthier.errors import InputError
+
+    reporter = display.Display()
+
+    def warn(examined: Examined) -> None:
+        serious = [f.to_dict() for f in examined.findings if f.severity != "note"]
+        display.findings(serious)
+        if examined.ok or yes:
+            return
+        if sys.stdin.isatty():
+            typer.confirm("The data has errors. Go on all the same?", abort=True, err=True)
+        else:
+            raise InputError(
+                f"{task}: the data has errors, named above.",
+                fix="Mend them, or go on all the same with --yes.",
+            )
+
+    names = [name.strip() for name in arms.split(",") if name.strip()] if arms else None
+    try:
+        done = compare(
+            task,
+            out=out,
+            arms=names,
+            seed=seed,
+            minutes=minutes,
+            resume=resume,
+            reporter=reporter,
+            warn=warn,
+            command=shlex.join(["luthier", *sys.argv[1:]]),
+        )
+    except KeyboardInterrupt:
+        again = shlex.join(["luthier", *(word for word in sys.argv[1:] if word != "--resume")])
+        print(
+            f"\nluthier: interrupted. What is finished is kept; continue with:\n  {again} --resume",
+            file=sys.stderr,
+        )
+        raise typer.Exit(130) from None
+    if as_json:
+        _print_json(done.verdict)
+        return
+    display.verdict(done.verdict)
+    folder = _short(done.folder)
+    print(f"\nReport: {folder / 'report.html'}")
+    if done.finished_arms():
+        print(f"Next:   luthier serve {folder}")
+
+
+@app.command()
+def train(
+    task: TaskFile,
+    out: Annotated[Path, typer.Option(help="Gets model/, train.json and events.jsonl.")],
+    method: Annotated[str, typer.Option(help="lora or full.")] = "lora",
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="A model, an earlier stage or a run to go on from."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue where it stopped.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train one stage on a task's training examples."""
+    from luthier.display import Display
+    from luthier.jobs import train as run_stage
+
+    result = run_stage(task, out=out, method=method, start=start, resume=resume, reporter=Display())
+    if as_json:
+        _print_json(result.to_dict())
+        return
+    for note in result.notes:
+        print(note)
+    print(
+        f"{result.method}: {result.steps} steps, {result.tokens:,} tokens in "
+        f"{result.seconds:.0f} s ({result.tokens_per_second:.0f} tokens/s), "
+        f"final loss {result.final_loss:.3f}"
+    )
+    print(f"\nNext: luthier evaluate {out} {task}")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL_OR_RUN", help="What is scored.")],
+    task: TaskFile,
+    as_json: Json = False,
+) -> None:
+    """Score one model, training stage or run on a task's test."""
+    from luthier.display import Display
+    from luthier.jobs import evaluate as score
+    from luthier.task import Task
+    from luthier.verdict.formatting import percent, words
+
+    loaded = Task.load(task)
+    arm = score(model, loaded, reporter=Display())
+    if as_json:
+        _print_json(arm)
+        return
+    low, high = arm["interval"]
+    print(
+        f"{arm['name']}: {words(loaded.scored_by)} {percent(arm['score'])} "
+        f"(95 % interval {percent(low)} to {percent(high)}), "
+        f"invalid {percent(arm['invalid_rate'])}"
+    )
+    for name, value in arm["metrics"].items():
+        print(f"  {words(name)}: {value:.4f}")
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
+    """Rebuild report.html from a run folder."""
+    from luthier.runs import Run
+    from luthier.verdict.report import build_report
+
+    run = Run.open(folder)
+    _ = run.verdict
+    print(build_report(run.folder))
+
+
+@app.command()
+def serve(
+    name: Annotated[
+        str, typer.Argument(metavar="RUN_OR_MODEL", help="A run, a training stage or a model.")
+    ],
+    port: Annotated[int, typer.Option(help="Where to listen.")] = 8000,
+    host: Annotated[str, typer.Option(help="Which address to listen on.")] = "127.0.0.1",
+    api_key: Annotated[
+        str | None,
+        typer.Option(help="Ask clients for this key.", envvar="LUTHIER_API_KEY"),
+    ] = None,
+) -> None:
+    """Serve a run's recommended arm (or any of its arms by name) as an OpenAI-compatible API."""
+    from luthier.serving.app import create_app
+    from luthier.serving.offer import offer
+    from luthier.serving.server import serve as listen
+
+    servables, default = offer(name)
+    listen(
+        create_app(servables, default, api_key=api_key),
+        host=host,
+        port=port,
+        ready=lambda url: print(
+            f"Serving {default} at {url}/v1 (model names: {', '.join(servables)}). "
+            "Ctrl-C stops it.",
+            flush=True,
+        ),
+    )
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List the models of the catalogue, and what fits this machine."""
+    from luthier.models.doctor import catalogue_table
+
+    rows = catalogue_table()
+    if as_json:
+        _print_json(rows)
+        return
+    from luthier.display import models_table
+
+    models_table(rows)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what is wrong here, and how to mend it."""
+    from luthier.models.doctor import checkup
+
+    checks = checkup()
+    if as_json:
+        _print_json(
+            [{"name": c.name, "ok": c.ok, "message": c.message, "fix": c.fix} for c in checks]
+        )
+    else:
+        for one in checks:
+            print(f"{'ok ' if one.ok else 'NO '} {one.name}: {one.message}")
+            if not one.ok and one.fix:
+                print(f"     {one.fix}")
+    if not all(one.ok for one in checks):
+        raise typer.Exit(1)
+
+
+def _short(path: Path) -> Path:
+    """Relative to the working directory where that is inside it."""
+    try:
+        return path.relative_to(Path.cwd())
+    except ValueError:
+        return path
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,441 @@
+"""The comparison: every arm on one locked test, and the verdict.
+
+The order: read and split the data, look at it, lock it in the run folder; fit each arm on training
+and validation, let it answer the test, write its results; compare, decide, report. Each step leaves
+whole files, so the run can be continued after an interruption at any moment.
+"""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from luthier import __version__
+from luthier.arms.base import ARMS, Answerer, Arm, Fit, Workplace
+from luthier.arms.planning import Planned, choose_arms
+from luthier.arms.prompted import conversations
+from luthier.data.examples import Example, content_hash
+from luthier.data.prepare import Prepared, prepare
+from luthier.errors import InputError, LuthierError, RunError
+from luthier.evaluation.scoring import ScoringRows, deciding_metric, metrics_for, score
+from luthier.examine import Examined, examine
+from luthier.files import read_json, read_jsonl, write_json, write_jsonl
+from luthier.generation.answers import Answer
+from luthier.models.pool import ModelPool
+from luthier.progress import Reporter
+from luthier.runs import Run, identity_of
+from luthier.task import Budget, Task
+from luthier.verdict.compare import ArmResult, compare
+from luthier.verdict.decide import decide
+from luthier.verdict.document import build_verdict
+
+#: Versions written to the manifest.
+_LIBRARIES = ("torch", "transformers", "peft", "scikit-learn", "numpy")
+
+
+def run(
+    task: Task | str | Path,
+    *,
+    out: str | Path | None = None,
+    arms: Sequence[str] | None = None,
+    seed: int | None = None,
+    minutes: float | None = None,
+    resume: bool = False,
+    reporter: Reporter | None = None,
+    warn: Callable[[Examined], None] | None = None,
+    command: str = "",
+) -> Run:
+    """Compare every way of doing a task, and decide.
+
+    Args:
+        task: a task, or the path of its file.
+        out: the run folder; by default runs/NAME, or runs/NAME-2 and so on when that is taken.
+        arms: instead of the task's own.
+        seed: instead of the task's own.
+        minutes: budget, instead of the task's own.
+        resume: continue the run in `out` (by default the newest one of this task).
+        reporter: hears of the progress.
+        warn: shown what the look at the data found, before time is spent; may raise to stop.
+        command: how the run was started, for the report.
+
+    Raises:
+        InputError: the task or its data cannot be used; nothing has been spent.
+        RunError: the folder cannot be used, or the disk is full; what was done is kept.
+    """
+    if not isinstance(task, Task):
+        task = Task.load(task)
+    changes: dict[str, Any] = {}
+    if arms is not None:
+        changes["arms"] = tuple(arms)
+    if seed is not None:
+        changes["seed"] = seed
+    if minutes is not None:
+        changes["budget"] = Budget(minutes=minutes)
+    task = task.changed(**changes)
+    reporter = reporter or Reporter()
+
+    deciding_metric(task.scored_by, task.kind)
+    planned, left_out = choose_arms(task)
+    prepared = prepare(task)
+    identity = identity_of(task, prepared.splits)
+    held = Run(Path(out) if out else _default_folder(task, identity, resume))
+    with held.locked():
+        held.check_free(identity, resume=resume)
+        examined = examine(task, prepared, reporter)
+        if warn:
+            warn(examined)
+        _refuse_overlong(task, examined)
+        held.start(task, prepared.splits, prepared.labels)
+        write_json(held.folder / "lint.json", examined.to_dict())
+        _write_manifest(held, task, prepared, planned, left_out, identity, command)
+        _Comparison(held, task, prepared, planned, left_out, examined, reporter).finish()
+    return held
+
+
+class _Comparison:
+    """One comparison under way."""
+
+    def __init__(
+        self,
+        run: Run,
+        task: Task,
+        prepared: Prepared,
+        planned: list[Planned],
+        left_out: list[Planned],
+        examined: Examined,
+        reporter: Reporter,
+    ) -> None:
+        self.run = run
+        self.task = task
+        self.prepared = prepared
+        self.planned = planned
+        self.left_out = left_out
+        self.examined = examined
+        self.reporter = _Recording(reporter, run)
+        self.pool = ModelPool(task.folder)
+        self.test = prepared.splits.test
+        self.metric = deciding_metric(task.scored_by, task.kind)
+
+    def finish(self) -> None:
+        """All that is still to do."""
+        deadline = time.monotonic() + 60 * self.task.budget.minutes
+        for planned in list(self.planned):
+            if self.run.arm_record(planned.name) and not self._failed(planned.name):
+                self.reporter.say(f"{planned.name}: done before")
+                continue
+            arm = ARMS.get(planned.name)()
+            place = self._place(arm, (deadline - time.monotonic()) / 60)
+            if why := self._no_time(arm, place):
+                self.planned.remove(planned)
+                self.left_out.append(Planned(planned.name, why))
+                self.reporter.say(f"{planned.name}: left out, {why}")
+                self.reporter.event("left out", arm=planned.name, why=why)
+                continue
+            self._do(arm, place)
+        self.pool.release()
+        self.run.update_manifest(
+            arms=[{"name": p.name, "why": p.why} for p in self.planned],
+            left_out=[{"name": p.name, "why": p.why} for p in self.left_out],
+        )
+        self._decide()
+
+    def _failed(self, name: str) -> bool:
+        record = self.run.arm_record(name)
+        return bool(record and record.get("failed"))
+
+    def _place(self, arm: Arm, minutes: float) -> Workplace:
+        splits = self.prepared.splits
+        return Workplace(
+            task=self.task,
+            train=splits.train,
+            validation=splits.validation,
+            labels=self.prepared.labels,
+            folder=self.run.arm_folder(arm.name),
+            pool=self.pool,
+            reporter=self.reporter,
+            minutes=max(0.5, minutes),
+        )
+
+    def _no_time(self, arm: Arm, place: Workplace) -> str | None:
+        """Why the budget forbids this arm. An arm that was named is run all the same."""
+        if self.task.arms != "auto":
+            return None
+        needed = arm.least_seconds(place, len(self.test)) / 60
+        if needed <= place.minutes:
+            return None
+        return (
+            f"it needs about {needed:.1f} minutes and {place.minutes:.1f} of the budget's "
+            f"{self.task.budget.minutes:g} are left"
+        )
+
+    def _do(self, arm: Arm, place: Workplace) -> None:
+        """Fit one arm, let it answer the test, and write what came of it."""
+        self.reporter.event("arm", arm=arm.name)
+        started = time.monotonic()
+        try:
+            record = self._results(arm, place)
+        except RunError:
+            raise  # the folder cannot be written: no other arm would fare better
+        except Exception as error:
+            self.reporter.event("failed", arm=arm.name, traceback=traceback.format_exc())
+            reason = str(error) if isinstance(error, LuthierError) else f"{_named(error)}"
+            self.reporter.say(f"{arm.name}: failed: {reason}")
+            record = {"failed": reason, "settings": {}, "choices": [], "costs": {}, "notes": []}
+        record["seconds"] = round(time.monotonic() - started, 3)
+        write_json(
+            place.folder / "arm.json",
+            {"name": arm.name, "title": arm.title, "finished": True, **record},
+        )
+
+    def _results(self, arm: Arm, place: Workplace) -> dict[str, Any]:
+        from luthier.models.machine import PeakMemory
+
+        before = self._probes_before(arm)
+        with PeakMemory() as memory:
+            fit = arm.fit(place)
+            answerer = arm.open(
+                self.task, self.prepared.labels, place.folder, fit.settings, self.pool
+            )
+            asked = conversations(self.test)
+            with self.reporter.work(f"{arm.name}: answering the test", len(asked)) as bar:
+                started = time.perf_counter()
+                answers = answerer.answer(asked, progress=bar.advance)
+                seconds = (time.perf_counter() - started) / len(asked)
+        forgetting = self._forgetting(answerer, before) if before else None
+        rows = _scoring_rows(self.task, self.prepared, self.test, answers)
+        scored = score(self.metric.name, rows)
+        write_jsonl(
+            place.folder / "predictions.jsonl",
+            (
+                _prediction(example, answer, float(value))
+                for example, answer, value in zip(
+                    self.test, answers, scored.row_scores, strict=True
+                )
+            ),
+        )
+        answerer.close()
+        self.reporter.say(f"{arm.name}: {self.metric.title} {scored.value:.3f}")
+        return _record(fit, answers, seconds, memory.bytes, forgetting)
+
+    def _probes_before(self, arm: Arm) -> list[bool] | None:
+        """What the model knows before an arm changes it; found out once a run."""
+        if not arm.changes_weights:
+            return None
+        from luthier.evaluation.forgetting import answer_probes, general_probes
+
+        path = self.run.folder / "probes.json"
+        if not path.is_file():
+            probes = general_probes()
+            with self.reporter.work("probing what the model knows", len(probes)) as bar:
+                right = answer_probes(
+                    self.pool.generator(self.task.model), probes, progress=bar.advance
+                )
+            write_json(path, {"model": self.task.model, "right": right})
+        return [bool(one) for one in read_json(path)["right"]]
+
+    def _forgetting(self, answerer: Answerer, before: list[bool]) -> dict[str, Any] | None:
+        from luthier.evaluation.forgetting import answer_probes, drop, general_probes
+
+        generator = answerer.own_generator
+        if generator is None:
+            return None
+        probes = general_probes()
+        with self.reporter.work("probing what was forgotten", len(probes)) as bar:
+            after = answer_probes(generator, probes, progress=bar.advance)
+        return drop(probes, before, after, seed=self.task.seed)
+
+    def _decide(self) -> None:
+        """Compare what the arms left in the folder, decide, and write verdict and report."""
+        results = [self._arm_result(p.name) for p in self.planned]
+        clusters = [e.group or f"row {i}" for i, e in enumerate(self.test)]
+        compared = compare(results, self.metric, seed=self.task.seed, clusters=clusters)
+        decision = decide(compared, self.task.success)
+        serious = [f.message for f in self.examined.findings if f.severity != "note"]
+        left = [f"{p.name} was left out: {p.why}." for p in self.left_out if "budget" in p.why]
+        verdict = build_verdict(
+            self.task, len(self.test), compared, decision, warnings=[*serious, *left]
+        )
+        write_json(self.run.folder / "verdict.json", verdict)
+        from luthier.verdict.report import build_report
+
+        build_report(self.run.folder)
+        self.reporter.event("verdict", decision=decision.decision)
+
+    def _arm_result(self, name: str) -> ArmResult:
+        record = self.run.arm_record(name)
+        arm = ARMS.get(name)
+        if record is None or record.get("failed"):
+            reason = record["failed"] if record else "it was not run"
+            return ArmResult(name, None, floor=arm.floor, failed=reason)
+        rows = read_jsonl(self.run.arm_folder(name) / "predictions.jsonl")
+        probabilities = [row.get("probabilities") for row in rows]
+        scoring = ScoringRows(
+            kind=self.task.kind,
+            inputs=[row["input"] for row in rows],
+            references=[row["reference"] for row in rows],
+            predictions=[row["prediction"] for row in rows],
+            labels=self.prepared.labels,
+            probabilities=probabilities if all(probabilities) else None,
+        )
+        scored = score(self.metric.name, scoring)
+        return ArmResult(
+            name,
+            scored.statistics,
+            row_scores=scored.row_scores,
+            invalid_rate=scored.invalid_rate,
+            floor=arm.floor,
+            costs=record["costs"],
+            forgetting=record.get("forgetting"),
+            can_forget=arm.changes_weights,
+            metrics={
+                metric: score(metric, scoring).value
+                for metric in metrics_for(self.task.kind, scoring)
+            },
+        )
+
+
+class _Recording(Reporter):
+    """Passes everything on, and writes events to the run."""
+
+    def __init__(self, inner: Reporter, run: Run) -> None:
+        self._run = run
+        self.work = inner.work  # type: ignore[method-assign]
+        self.say = inner.say  # type: ignore[method-assign]
+
+    def event(self, kind: str, **values: object) -> None:
+        """A line of events.jsonl."""
+        self._run.event(kind, **values)
+
+
+def _record(
+    fit: Fit, answers: Sequence[Answer], seconds: float, peak: int, forgetting: Any
+) -> dict[str, Any]:
+    read = [answer.prompt_tokens for answer in answers]
+    return {
+        "failed": None,
+        "settings": fit.settings,
+        "choices": [choice.to_dict() for choice in fit.choices],
+        "costs": {
+            **fit.costs,
+            "seconds_per_answer": seconds,
+            "prompt_tokens_per_answer": float(np.mean(read)),
+            "completion_tokens_per_answer": float(np.mean([a.completion_tokens for a in answers])),
+            "peak_memory_bytes": peak,
+        },
+        "cut_off": sum(answer.finish_reason == "length" for answer in answers),
+        "forgetting": forgetting,
+        "curve": fit.curve,
+        "notes": fit.notes,
+    }
+
+
+def _prediction(example: Example, answer: Answer, value: float) -> dict[str, Any]:
+    return {
+        "id": example.id,
+        "input": example.input,
+        "reference": example.output,
+        "prediction": answer.text,
+        "score": round(value, 6),
+        "seconds": round(answer.seconds, 6),
+        "prompt_tokens": answer.prompt_tokens,
+        "completion_tokens": answer.completion_tokens,
+        "finish_reason": answer.finish_reason,
+        **answer.extra,
+    }
+
+
+def _scoring_rows(
+    task: Task, prepared: Prepared, examples: Sequence[Example], answers: Sequence[Answer]
+) -> ScoringRows:
+    return ScoringRows(
+        kind=task.kind,
+        inputs=[e.input for e in examples],
+        references=[e.output for e in examples],
+        predictions=[a.text for a in answers],
+        labels=prepared.labels,
+    )
+
+
+def _refuse_overlong(task: Task, examined: Examined) -> None:
+    """Rows that do not fit are the user's to decide about, before anything is spent."""
+    for finding in examined.findings:
+        if finding.lint == "overlong" and finding.severity == "error":
+            raise InputError(f"{task.path}: {finding.message}", fix=finding.fix)
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _default_folder(task: Task, identity: str, resume: bool) -> Path:
+    """runs/NAME, or the first of NAME-2, NAME-3, ... that is free; to resume, the newest one that
+    holds this very run."""
+    first = Path("runs") / task.name
+    folders = [first]
+    while folders[-1].exists():
+        folders.append(first.with_name(f"{task.name}-{len(folders) + 1}"))
+    if not resume:
+        return folders[-1]
+    for folder in reversed(folders):
+        manifest = folder / "manifest.json"
+        if manifest.is_file() and read_json(manifest).get("task_hash") == identity:
+            return folder
+    raise RunError(
+        f"There is no run of {task.name!r} with this data and these settings in runs/.",
+        fix="Leave out --resume, or name the folder with --out.",
+    )
+
+
+def _write_manifest(
+    run: Run,
+    task: Task,
+    prepared: Prepared,
+    planned: list[Planned],
+    left_out: list[Planned],
+    identity: str,
+    command: str,
+) -> None:
+    from importlib.metadata import version
+
+    from luthier.models.loading import describe
+    from luthier.models.machine import this_machine
+
+    machine = this_machine()
+    model = describe(task.model, base=task.folder)
+    path = run.folder / "manifest.json"
+    created = read_json(path).get("created") if path.is_file() else None
+    run.update_manifest(
+        luthier=__version__,
+        created=created or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        task=task.name,
+        task_file=str(task.path),
+        task_hash=identity,
+        seed=task.seed,
+        command=command or f"luthier run {task.path}",
+        splits={
+            name: {"rows": len(examples), "hash": content_hash(examples)}
+            for name, examples in prepared.splits.items()
+        },
+        labels=list(prepared.labels) if prepared.labels else None,
+        notes=list(prepared.notes),
+        machine={
+            "cores": machine.cores,
+            "memory_bytes": machine.memory_total,
+            "gpus": [gpu.name for gpu in machine.gpus],
+            "platform": machine.platform,
+        },
+        versions={
+            "python": platform.python_version(),
+            **{library: version(library) for library in _LIBRARIES},
+        },
+        model={"name": task.model, "path": str(model.path), "parameters": model.parameters},
+        arms=[{"name": p.name, "why": p.why} for p in planned],
+        left_out=[{"name": p.name, "why": p.why} for p in left_out],
+    )

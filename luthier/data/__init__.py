@@ -1,0 +1,1 @@
+"""Rows in: readers, row templates, lints and splits."""

@@ -1,0 +1,1 @@
+"""Scores, statistics and what a model forgot."""

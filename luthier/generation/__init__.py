@@ -1,0 +1,1 @@
+"""Prompts to answers: written token by token, or scored by likelihood."""

@@ -1,0 +1,94 @@
+"""A key-value cache with room to grow, and a prefix that is computed once.
+
+transformers' DynamicCache concatenates at every step, which copies the whole cache for every token
+written. Here each layer is allocated once for the longest answer, and a prefix shared by all rows
+(instruction and examples) is copied in instead of being computed again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache, DynamicLayer
+
+
+class RoomyLayer(DynamicLayer):
+    """One layer's keys and values, (batch, heads, capacity, head_dim), filled from the left."""
+
+    def __init__(self, rows: int, capacity: int, prefix: DynamicLayer | None) -> None:
+        super().__init__()
+        self._rows = rows
+        self._capacity = capacity
+        self._prefix = prefix
+        self._all_keys: torch.Tensor
+        self._all_values: torch.Tensor
+        self._length = 0 if prefix is None else int(prefix.keys.shape[-2])
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Allocate, and copy the prefix in, when the first keys show shape and type."""
+        self.dtype, self.device = key_states.dtype, key_states.device
+        prefix = self._prefix
+        self._all_keys = self._room(key_states, None if prefix is None else prefix.keys)
+        self._all_values = self._room(value_states, None if prefix is None else prefix.values)
+        self.is_initialized = True
+        self._show()
+
+    def _room(self, states: torch.Tensor, prefix: torch.Tensor | None) -> torch.Tensor:
+        room = states.new_empty(self._rows, states.shape[1], self._capacity, states.shape[3])
+        if prefix is not None:
+            room[:, :, : self._length] = prefix
+        return room
+
+    def _show(self) -> None:
+        self.keys = self._all_keys[:, :, : self._length]
+        self.values = self._all_values[:, :, : self._length]
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append (batch, heads, new, head_dim); returns everything so far."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        end = self._length + key_states.shape[-2]
+        self._all_keys[:, :, self._length : end] = key_states
+        self._all_values[:, :, self._length : end] = value_states
+        self._length = end
+        self._show()
+        return self.keys, self.values
+
+    def get_seq_length(self) -> int:
+        """Tokens held so far, those of the prefix included."""
+        return self._length
+
+    def keep_rows(self, rows: torch.Tensor) -> None:
+        """Forget all rows but these (indices, or repeats, of the present ones)."""
+        self._all_keys = self._all_keys.index_select(0, rows)
+        self._all_values = self._all_values.index_select(0, rows)
+        self._rows = int(rows.numel())
+        self._show()
+
+    def rewind(self, length: int) -> None:
+        """Forget what came after the first `length` tokens."""
+        self._length = length
+        self._show()
+
+
+class RoomyCache(Cache):
+    """A cache for `rows` sequences of up to `capacity` tokens that all start with `prefix`."""
+
+    def __init__(
+        self, layers: int, rows: int, capacity: int, prefix: RoomyCache | None = None
+    ) -> None:
+        held = [None] * layers if prefix is None else list(prefix.layers)
+        super().__init__(layers=[RoomyLayer(rows, capacity, layer) for layer in held])
+
+    def keep_rows(self, rows: torch.Tensor) -> None:
+        """Forget all rows but these."""
+        for layer in self.layers:
+            layer.keep_rows(rows)
+
+    def rewind(self, length: int) -> None:
+        """Forget what came after the first `length` tokens."""
+        for layer in self.layers:
+            layer.rewind(length)

@@ -1,0 +1,79 @@
+"""What the asker may decide about an answer, and what happens when the question is too long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from luthier.errors import InputError
+
+
+@dataclass(frozen=True)
+class AnswerOptions:
+    """What the asker wants of one answer. None leaves a thing to the answerer's own setting.
+
+    Equal options may be answered in one batch, so the class is frozen and hashable.
+
+    Attributes:
+        max_new_tokens: the most tokens that may be written, the stop token included.
+        temperature: 0 is greedy; 1 samples from the model's own distribution.
+        top_p: sample only among the likeliest tokens that together have this probability.
+        stop: writing ends before the first of these strings; it is not part of the answer.
+        seed: makes a sampled answer repeatable, when it is asked for alone.
+    """
+
+    max_new_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+    @property
+    def depends_on_batch(self) -> bool:
+        """Whether the answer could change with the company it is computed in.
+
+        A seed fixes the stream of random numbers, but rows of a batch draw from one stream: the
+        same seed repeats an answer only when the question is alone. Greedy answers draw none.
+        """
+        return self.seed is not None and self.temperature != 0
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """When an answer has ended.
+
+    Attributes:
+        ids: tokens that end it; not part of the text.
+        strings: texts that end it; not part of the text.
+        max_new_tokens: where it is cut off.
+    """
+
+    ids: frozenset[int]
+    strings: tuple[str, ...] = ()
+    max_new_tokens: int = 256
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen: greedily at temperature 0, else from the top-p nucleus."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+class PromptTooLongError(InputError):
+    """A prompt that does not fit into the model's context.
+
+    Args:
+        prompt_tokens: tokens of the rendered prompt.
+        context_length: tokens the model can read and write together.
+    """
+
+    def __init__(self, prompt_tokens: int, context_length: int) -> None:
+        super().__init__(
+            f"This model's maximum context length is {context_length} tokens; the messages "
+            f"have {prompt_tokens} tokens.",
+            fix="Shorten the messages.",
+        )
+        self.prompt_tokens = prompt_tokens
+        self.context_length = context_length

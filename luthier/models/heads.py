@@ -1,0 +1,45 @@
+"""The two halves of a causal model: hidden states, and the head that turns them into logits.
+
+Models return hidden states; whoever needs logits asks for the positions it needs. So tokens
+nobody scores never meet the vocabulary, which at 49,152 entries is most of the memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+def body(model: Any) -> Any:
+    """The part of a causal model that ends in hidden states (batch, tokens, hidden)."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return inner.base_model
+
+
+def logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """Float32 logits (..., vocabulary) of hidden states (..., hidden).
+
+    Applies what some families add after the head: a scale (Cohere, Granite) and a soft cap
+    (Gemma 2: cap * tanh(logits / cap)).
+    """
+    out: torch.Tensor = model.get_output_embeddings()(hidden).float()
+    config = model.config.get_text_config()
+    scale = getattr(config, "logit_scale", None)
+    if scale:
+        out = out * scale
+    scaling = getattr(config, "logits_scaling", None)
+    if scaling:
+        out = out / scaling
+    cap = getattr(config, "final_logit_softcapping", None)
+    if cap:
+        out = torch.tanh(out / cap) * cap
+    return out
+
+
+def stop_ids(model: Any) -> tuple[int, ...]:
+    """The ids at which the model's own generation config ends an answer."""
+    ids = getattr(model.generation_config, "eos_token_id", None)
+    if ids is None:
+        return ()
+    return tuple(int(i) for i in (ids if isinstance(ids, list | tuple) else [ids]))

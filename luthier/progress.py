@@ -1,0 +1,32 @@
+"""How long work tells what it is doing. The command line draws it; a library call stays silent."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+
+class Bar:
+    """One piece of work with a known size."""
+
+    def advance(self, amount: float = 1) -> None:
+        """So much more is done."""
+
+    def note(self, text: str) -> None:
+        """A few words beside the bar (the loss, a rate)."""
+
+
+class Reporter:
+    """Receives what happens. This one drops everything; `cli` draws, `run` writes events."""
+
+    @contextlib.contextmanager
+    def work(self, what: str, total: float) -> Iterator[Bar]:
+        """A piece of work of `total` units is under way."""
+        del what, total
+        yield Bar()
+
+    def say(self, text: str) -> None:
+        """A sentence for people."""
+
+    def event(self, kind: str, **values: object) -> None:
+        """A fact for the run's events.jsonl."""

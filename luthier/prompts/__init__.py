@@ -1,0 +1,1 @@
+"""Messages to token ids and loss mask, in one place for training, evaluation and serving."""

@@ -1,0 +1,282 @@
+"""The run folder: one comparison as plain files.
+
+```
+OUT/task.yaml  manifest.json  events.jsonl  data/{train,validation,test}.jsonl  lint.json
+OUT/arms/ARM/{arm.json, predictions.jsonl, model/}
+OUT/verdict.json  report.html
+```
+
+Every file is written whole or not at all; `arm.json` is an arm's last file, so an arm that has one
+is finished. task.yaml reads its data from the folder itself, which makes the folder all that is
+needed to serve, rebuild the report, or run the comparison again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from luthier.data.examples import Example, Message, Splits, content_hash
+from luthier.errors import RunError, did_you_mean
+from luthier.files import disk_errors, hash_of, read_json, read_jsonl, write_json, write_jsonl
+from luthier.files import write_text as write_file
+from luthier.task import Task
+
+if TYPE_CHECKING:
+    from luthier.arms.base import Answerer
+    from luthier.generation.answers import Answer
+    from luthier.models.pool import ModelPool
+
+#: What decides the answers; a run may be resumed with other arms, budget or success criteria.
+_IDENTITY = ("name", "kind", "instruction", "labels", "model", "metric", "training", "generation")
+
+
+_BEFORE_THE_MANIFEST = ("data", "task.yaml", "lint.json", "events.jsonl", ".lock")
+
+
+class Run:
+    """A run folder. Open one with `Run.open`; `luthier.run` makes one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+
+    # ---- making and finding --------------------------------------------------------------------
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Run:
+        """The run in a folder.
+
+        Raises:
+            RunError: the folder does not exist or holds no run.
+        """
+        run = cls(Path(folder))
+        if not (run.folder / "manifest.json").is_file():
+            missing = "does not exist" if not run.folder.exists() else "holds no run"
+            raise RunError(f"{folder} {missing}.", fix="`luthier run TASK --out DIR` makes one.")
+        return run
+
+    def check_free(self, identity: str, *, resume: bool) -> None:
+        """See that the folder is free for a comparison, or holds this very one to continue.
+
+        Args:
+            identity: of the comparison, from `identity_of`.
+            resume: whether to continue one.
+
+        Raises:
+            RunError: the folder holds something else, the same run without `resume`, or data that
+                was changed since.
+        """
+        manifest = self.folder / "manifest.json"
+        if manifest.is_file():
+            held = read_json(manifest)
+            if held.get("task_hash") != identity:
+                raise RunError(
+                    f"{self.folder} holds another run (task {held.get('task')!r}, other data or "
+                    "settings).",
+                    fix="Choose another folder with --out.",
+                )
+            if not resume:
+                raise RunError(
+                    f"{self.folder} already holds a run of this task.",
+                    fix="Add --resume to continue it, or choose another folder with --out.",
+                )
+            self._check_locked_data(held)
+        elif self.folder.is_dir() and any(
+            entry.name not in _BEFORE_THE_MANIFEST and not entry.name.endswith(".part")
+            for entry in self.folder.iterdir()
+        ):
+            raise RunError(
+                f"{self.folder} is not empty and holds no run.",
+                fix="Choose another folder with --out.",
+            )
+
+    def start(self, task: Task, splits: Splits, labels: Sequence[str] | None) -> None:
+        """Write the task and lock the data."""
+        for name, examples in splits.items():
+            write_jsonl(self.folder / "data" / f"{name}.jsonl", (e.to_row() for e in examples))
+        write_file(self.folder / "task.yaml", _self_contained(task, splits, labels))
+
+    def _check_locked_data(self, manifest: dict[str, Any]) -> None:
+        for name, held in manifest.get("splits", {}).items():
+            path = self.folder / "data" / f"{name}.jsonl"
+            rows = [Example.from_row(row) for row in read_jsonl(path)]
+            if content_hash(rows) != held["hash"]:
+                raise RunError(
+                    f"{path} has changed since the run began; its results would not be comparable.",
+                    fix="Put the file back, or start a new run in another folder.",
+                )
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder against a second process.
+
+        Raises:
+            RunError: another process works in it.
+        """
+        from filelock import FileLock, Timeout
+
+        with disk_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.folder / ".lock")
+        try:
+            with lock.acquire(timeout=0):
+                try:
+                    yield
+                finally:
+                    self._leave_if_empty()
+        except Timeout:
+            raise RunError(
+                f"Another process is working in {self.folder}.",
+                fix="Wait for it, or choose another folder with --out.",
+            ) from None
+
+    def _leave_if_empty(self) -> None:
+        """Remove a folder in which nothing was begun."""
+        if [entry.name for entry in self.folder.iterdir()] == [".lock"]:
+            (self.folder / ".lock").unlink()
+            self.folder.rmdir()
+
+    # ---- reading -------------------------------------------------------------------------------
+
+    @cached_property
+    def task(self) -> Task:
+        """The task, reading its data from the folder."""
+        return Task.load(self.folder / "task.yaml")
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What was run, with which versions, on which data."""
+        held: dict[str, Any] = read_json(self.folder / "manifest.json")
+        return held
+
+    @property
+    def verdict(self) -> dict[str, Any]:
+        """verdict.json.
+
+        Raises:
+            RunError: the run has not come to a verdict.
+        """
+        path = self.folder / "verdict.json"
+        if not path.is_file():
+            raise RunError(
+                f"{self.folder} has no verdict yet.",
+                fix=f"Continue it: luthier run {self.folder / 'task.yaml'} --out {self.folder} "
+                "--resume",
+            )
+        held: dict[str, Any] = read_json(path)
+        return held
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """The labels of a classification."""
+        labels = self.manifest.get("labels")
+        return tuple(labels) if labels else None
+
+    def arm_folder(self, name: str) -> Path:
+        """Where an arm keeps its files."""
+        return self.folder / "arms" / name
+
+    def arm_record(self, name: str) -> dict[str, Any] | None:
+        """arm.json of a finished arm, else None."""
+        path = self.arm_folder(name) / "arm.json"
+        if not path.is_file():
+            return None
+        record: dict[str, Any] = read_json(path)
+        return record if record.get("finished") else None
+
+    def finished_arms(self) -> list[str]:
+        """Names of the arms that can answer."""
+        return [
+            arm["name"]
+            for arm in self.manifest.get("arms", [])
+            if (record := self.arm_record(arm["name"])) and not record.get("failed")
+        ]
+
+    # ---- answering -----------------------------------------------------------------------------
+
+    def answerer(self, name: str, pool: ModelPool | None = None) -> Answerer:
+        """An arm, opened from its folder.
+
+        Raises:
+            RunError: there is no such arm, or it failed.
+        """
+        from luthier.arms.base import ARMS
+        from luthier.models.pool import ModelPool
+
+        record = self.arm_record(name)
+        if record is None or record.get("failed"):
+            why = f" failed ({record['failed']})" if record else " is not an arm of this run"
+            raise RunError(
+                f"{self.folder}: {name!r}{why}.", fix=did_you_mean(name, self.finished_arms())
+            )
+        pool = pool or ModelPool(self.task.folder)
+        arm = ARMS.get(name)()
+        return arm.open(self.task, self.labels, self.arm_folder(name), record["settings"], pool)
+
+    def arm(self, name: str) -> ArmHandle:
+        """An arm to ask: `run.arm("lora").answer(["..."])`."""
+        return ArmHandle(self.answerer(name))
+
+    # ---- writing -------------------------------------------------------------------------------
+
+    def event(self, kind: str, **values: object) -> None:
+        """Append a line to events.jsonl."""
+        line = json.dumps({"time": round(time.time(), 3), "event": kind, **values}, default=str)
+        path = self.folder / "events.jsonl"
+        with disk_errors(path), path.open("a", encoding="utf-8") as events:
+            events.write(line + "\n")
+
+    def update_manifest(self, **values: Any) -> None:
+        """Set keys of manifest.json."""
+        path = self.folder / "manifest.json"
+        held = read_json(path) if path.is_file() else {}
+        write_json(path, {**held, **values})
+
+
+class ArmHandle:
+    """An opened arm for use from Python."""
+
+    def __init__(self, answerer: Answerer) -> None:
+        self._answerer = answerer
+
+    def answer(self, questions: Sequence[str]) -> list[Answer]:
+        """One `Answer` for each question; its `text` is what the arm says."""
+        return self._answerer.answer([(Message("user", question),) for question in questions])
+
+
+def identity_of(task: Task, splits: Splits) -> str:
+    """A hash of everything that decides the answers of a run."""
+    plain = task.to_dict()
+    return hash_of(
+        {
+            **{key: plain[key] for key in _IDENTITY},
+            "seed": task.seed,
+            "data": {name: content_hash(examples) for name, examples in splits.items()},
+        }
+    )
+
+
+def _self_contained(task: Task, splits: Splits, labels: Sequence[str] | None) -> str:
+    """The task as YAML, reading the data that lies beside it."""
+    values = task.to_dict()
+    grouped = any(e.group is not None for _, examples in splits.items() for e in examples)
+    values["data"] = {
+        "train": "data/train.jsonl",
+        "validation": "data/validation.jsonl" if splits.validation else None,
+        "test": "data/test.jsonl",
+        "messages": "messages",
+        "group": "group" if grouped else None,
+    }
+    values["labels"] = list(labels) if labels else None
+    model = task.folder / task.model
+    if model.is_dir():
+        values["model"] = str(model.absolute())
+    head = "# Written by luthier run: the task as it was run, with its data beside it.\n"
+    return head + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)

@@ -1,0 +1,1 @@
+"""Batches, objectives, the optimiser, the loop and its checkpoints."""

@@ -1,0 +1,160 @@
+"""The training loop: count tokens, normalise, check, step.
+
+One loop for every method and objective. The loss of an optimiser step is the sum over its trained
+tokens divided by their number over the whole step, all micro-batches together, so accumulation
+changes memory and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from luthier.errors import LuthierError
+from luthier.training.batches import micro_batches, plan
+from luthier.training.checkpoints import Checkpoints
+from luthier.training.config import TrainingConfig
+from luthier.training.objective import Objective, TrainingItem
+from luthier.training.optimizer import MasterAdamW, learning_rate_at
+
+
+class TrainingError(LuthierError):
+    """Training that cannot go on: nothing to learn from, or numbers that left the finite."""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one optimiser step did. Loss is the mean over trained tokens, in nats."""
+
+    step: int
+    steps: int
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    tokens: int
+    seconds: float
+
+
+@dataclass
+class Trained:
+    """What a stage of training came to.
+
+    Attributes:
+        tokens: tokens read, padding not counted, repeats in later epochs counted.
+        seconds: the loop's wall time, what went before an interruption included.
+        curve: (step, loss) of every step.
+        weights: name -> float32 values of the trained parameters.
+    """
+
+    steps: int
+    tokens: int
+    seconds: float
+    final_loss: float
+    curve: list[tuple[int, float]]
+    weights: dict[str, torch.Tensor]
+    notes: list[str] = field(default_factory=list)
+
+
+def trainable(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """The parameters that training changes, by name."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def fit(
+    model: torch.nn.Module,
+    objective: Objective,
+    items: Sequence[TrainingItem],
+    config: TrainingConfig,
+    *,
+    checkpoints: Checkpoints | None = None,
+    report: Callable[[StepReport], None] | None = None,
+) -> Trained:
+    """Train `model`'s trainable parameters in place.
+
+    Args:
+        model: in the precision it computes in.
+        objective: turns items into a summed loss.
+        items: what to learn from.
+        config: everything else.
+        checkpoints: where to store and find interrupted work; None for none.
+        report: called after every optimiser step.
+
+    Raises:
+        TrainingError: no item carries loss, or loss or gradients are not finite. The last good
+            checkpoint is kept.
+    """
+    lengths = [item.length for item in items]
+    weights = [item.weight for item in items]
+    if not any(weights):
+        raise TrainingError(
+            "None of the examples has a trained token: the loss mask is empty everywhere.",
+            fix="Check `data.output` and `training.loss_on`.",
+        )
+    steps = plan(lengths, batch_size=config.batch_size, epochs=config.epochs, seed=config.seed)
+    optimizer = MasterAdamW(trainable(model), weight_decay=config.weight_decay)
+    before = {name: master.detach().clone() for name, master in optimizer.masters.items()}
+    torch.manual_seed(config.seed)
+    done, tokens, spent = 0, 0, 0.0
+    curve: list[tuple[int, float]] = []
+    notes: list[str] = []
+    if checkpoints and (found := checkpoints.newest()):
+        tensors, state, notes = found
+        optimizer.load(tensors)
+        torch.set_rng_state(tensors["rng"])
+        done, tokens, spent = state["step"], state["tokens"], state["seconds"]
+        curve = [(int(step), float(loss)) for step, loss in state["curve"]]
+        notes.append(f"Continued after step {done} of {len(steps)}.")
+
+    model.train()
+    started = time.perf_counter() - spent
+    for step in range(done, len(steps)):
+        rows = steps[step]
+        valid = sum(weights[row] for row in rows)
+        if valid == 0:
+            named = ", ".join(str(row + 1) for row in rows)
+            raise TrainingError(f"A batch has no trained token (training examples {named}).")
+        total = 0.0
+        for part in micro_batches(rows, lengths, config.micro_tokens):
+            loss = objective.loss(model, [items[row] for row in part])
+            (loss / valid).backward()
+            optimizer.collect()
+            total += float(loss.detach())
+        mean = total / valid
+        norm = optimizer.clip(config.max_grad_norm)
+        if not (math.isfinite(mean) and math.isfinite(norm)):
+            kind = "loss" if not math.isfinite(mean) else "gradient"
+            raise TrainingError(
+                f"The {kind} is not finite at step {step + 1} of {len(steps)} "
+                f"(learning rate {config.learning_rate:g}).",
+                fix="Lower training.learning_rate, or set training.precision: float32.",
+            )
+        rate = learning_rate_at(step, len(steps), peak=config.learning_rate, warmup=config.warmup)
+        optimizer.step(rate)
+        tokens += sum(lengths[row] for row in rows)
+        curve.append((step + 1, mean))
+        seconds = time.perf_counter() - started
+        if report:
+            report(StepReport(step + 1, len(steps), mean, rate, norm, tokens, seconds))
+        every = config.checkpoint_every
+        if checkpoints and every and (step + 1) % every == 0 and step + 1 < len(steps):
+            checkpoints.save(
+                step + 1,
+                {**optimizer.state(), "rng": torch.get_rng_state()},
+                {"tokens": tokens, "seconds": seconds, "curve": curve},
+            )
+    model.eval()
+    if all(torch.equal(before[name], master) for name, master in optimizer.masters.items()):
+        raise TrainingError("Training changed no weight.", fix="Raise training.learning_rate.")
+    return Trained(
+        steps=len(steps),
+        tokens=tokens,
+        seconds=time.perf_counter() - started,
+        final_loss=curve[-1][1],
+        curve=curve,
+        weights={name: m.detach().clone() for name, m in optimizer.masters.items()},
+        notes=notes,
+    )

@@ -1,0 +1,97 @@
+"""Cross-entropy that owns the output head, computed in chunks.
+
+The logits of a few hundred tokens over a vocabulary of 49,152 are larger than the model's
+activations. Here they exist for one chunk at a time, and the gradient is computed while they are
+there, so that backward needs no logits at all (the idea of Liger's fused linear cross-entropy).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from luthier.models.heads import logits
+
+IGNORED = -100
+_CHUNK = 512
+
+
+class LinearCrossEntropy(torch.autograd.Function):
+    """sum_i -log softmax(hidden_i W^T)[target_i], with its gradient found in the forward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, chunk: int
+    ) -> torch.Tensor:
+        """hidden (n, d), weight (v, d), targets (n,) without ignored ones; float32 scalar."""
+        need_hidden, need_weight = ctx.needs_input_grad[:2]
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        d_hidden = torch.empty_like(hidden) if need_hidden else None
+        d_weight = (
+            torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
+            if need_weight
+            else None
+        )
+        for start in range(0, hidden.shape[0], chunk):
+            part = slice(start, start + chunk)
+            scores = (hidden[part] @ weight.T).float()
+            norm = torch.logsumexp(scores, dim=-1)
+            goal = targets[part, None]
+            total += (norm - scores.gather(1, goal)[:, 0]).sum()
+            if need_hidden or need_weight:
+                # d loss / d scores = softmax - one_hot
+                gradient = scores.sub_(norm[:, None]).exp_()
+                gradient.scatter_add_(1, goal, gradient.new_full(goal.shape, -1.0))
+                gradient = gradient.to(hidden.dtype)
+                if d_hidden is not None:
+                    d_hidden[part] = gradient @ weight
+                if d_weight is not None:
+                    d_weight += (gradient.T @ hidden[part]).float()
+        ctx.save_for_backward(d_hidden, d_weight)
+        ctx.weight_dtype = weight.dtype
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, d_total: torch.Tensor) -> tuple[Any, ...]:
+        """Scale what forward found."""
+        d_hidden, d_weight = ctx.saved_tensors
+        return (
+            None if d_hidden is None else d_hidden * d_total.to(d_hidden.dtype),
+            None if d_weight is None else (d_weight * d_total).to(ctx.weight_dtype),
+            None,
+            None,
+        )
+
+
+def next_token_loss(
+    model: Any, hidden: torch.Tensor, targets: torch.Tensor, chunk: int = _CHUNK
+) -> torch.Tensor:
+    """The summed cross-entropy of hidden states (n, d) against target ids (n,), float32 scalar.
+
+    Heads that are more than a matrix (a bias, a soft cap, an adapter) go through `heads.logits`
+    with recomputation, which is slower and holds no more memory.
+    """
+    head = model.get_output_embeddings()
+    config = model.config.get_text_config()
+    plain = (
+        type(head) is torch.nn.Linear
+        and head.bias is None
+        and not any(
+            getattr(config, name, None)
+            for name in ("logit_scale", "logits_scaling", "final_logit_softcapping")
+        )
+    )
+    if plain:
+        return LinearCrossEntropy.apply(hidden, head.weight, targets, chunk)  # type: ignore[no-any-return]
+
+    def part_loss(part: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(logits(model, part), goal, reduction="sum")
+
+    total = hidden.new_zeros((), dtype=torch.float32)
+    for start in range(0, hidden.shape[0], chunk):
+        part = slice(start, start + chunk)
+        total = total + checkpoint(part_loss, hidden[part], targets[part], use_reentrant=False)
+    return total

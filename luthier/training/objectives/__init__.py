@@ -1,0 +1,1 @@
+"""One file for each objective: what a batch is and what its loss is."""

@@ -1,0 +1,279 @@
+"""The report of a run: one self-contained HTML file, made from the run folder and nothing else.
+
+Everything in a run folder is untrusted text: the templates escape all of it, and the page's
+Content-Security-Policy allows exactly its own style sheet and its own script, by hash.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from luthier.files import write_text
+from luthier.verdict import account, views
+from luthier.verdict.cases import build_cases, build_confusion
+from luthier.verdict.evidence import Evidence, mapping, read_run, text, texts
+from luthier.verdict.formatting import (
+    DASH,
+    NBSP,
+    clip,
+    compact,
+    count,
+    memory,
+    number,
+    plural,
+    words,
+)
+
+_HERE = Path(__file__).parent
+#: decision -> (the status word, its sign; the sign says it without colour)
+_STATUS = {"deploy": ("Deploy", "●"), "undecided": ("Undecided", "◐"), "none": ("None", "○")}
+SNIPPET_CHARACTERS = 2000  # of the task's first input in the deployment examples
+PORT = 8000
+
+
+def build_report(folder: Path) -> Path:
+    """Write `report.html` into a run folder, atomically, and return its path.
+
+    Reads task.yaml, manifest.json, lint.json, verdict.json, data/*.jsonl and arms/*; all but
+    verdict.json may be missing.
+
+    Raises:
+        RunError: no run folder, no verdict in it yet, or it may not be written.
+        InputError: verdict.json is broken.
+    """
+    folder = Path(folder)
+    path = folder / "report.html"
+    write_text(path, render(read_run(folder)))
+    return path
+
+
+def render(evidence: Evidence) -> str:
+    """The page as text."""
+    verdict = evidence.verdict
+    scale = views.scale_of(evidence)
+    ranked = views.ranked(evidence)
+    recommended = evidence.arm(verdict.get("recommendation"))
+    focus = recommended if recommended in ranked else (ranked[0] if ranked else None)
+    metric = words(text(verdict.get("metric"))) or "score"
+    decision = text(verdict.get("decision"))
+    status, sign = _STATUS.get(decision, (decision.capitalize() or "Unknown", "○"))
+    style, script = _asset("report.css"), _asset("report.js")
+    labels, labels_left_out = account.label_shares(evidence)
+    return (
+        _environment()
+        .get_template("report.html.jinja")
+        .render(
+            policy=_policy(style, script),
+            style=Markup(style),
+            script=Markup(script),
+            headline=_headline(evidence),
+            task=text(verdict.get("task") or evidence.task.get("name")) or "Luthier run",
+            goal=text(evidence.task.get("goal")),
+            decision=decision if decision in _STATUS else "none",
+            status=status,
+            sign=sign,
+            reasons=texts(verdict.get("reasons")),
+            facts=_facts(evidence, metric),
+            detectable=views.detectable(evidence, scale),
+            recommended=recommended.name if recommended else "",
+            focus=focus.name if focus else "",
+            metric=metric,
+            is_percent=scale.is_percent,
+            score_plot=views.score_plot(evidence, scale, metric),
+            score_table=views.score_table(evidence, scale, metric),
+            method=_method(evidence),
+            warnings=texts(verdict.get("warnings")),
+            unscored=views.unscored(evidence),
+            cost_table=views.cost_table(evidence, focus),
+            forgetting=views.forgetting_table(evidence),
+            max_forgetting=number(mapping(evidence.task.get("success")).get("max_forgetting")),
+            cases=build_cases(evidence, focus, scale),
+            confusion=build_confusion(evidence, focus),
+            stories=account.stories(evidence, scale),
+            findings=account.findings(evidence),
+            linted=bool(evidence.lint),
+            splits=account.split_sizes(evidence),
+            labels=labels,
+            labels_left_out=labels_left_out,
+            manifest_notes=texts(evidence.manifest.get("notes")),
+            problems=evidence.problems,
+            commands=_commands(evidence),
+            versions=_versions(evidence),
+            machine=_machine(evidence),
+            serve=_serve(evidence),
+            made=text(evidence.manifest.get("created")),
+            luthier=text(evidence.manifest.get("luthier")),
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    """Autoescape is on for every template; a name that a template mistypes is an error."""
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["count"] = count
+    environment.filters["plural"] = plural
+    environment.filters["first_upper"] = lambda said: said[:1].upper() + said[1:]
+    environment.filters["together"] = _together
+    environment.globals["dash"] = DASH
+    return environment
+
+
+def _together(said: str) -> str:
+    """A sentence whose numbers are not torn from their units at the end of a line."""
+    return re.sub(r"(?<=\d) (?=(?:%|s|ms|min|h|points?|GB|MB)(?!\w))", NBSP, said)
+
+
+@cache
+def _asset(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    """A Content-Security-Policy under which nothing loads and only our two inline parts run."""
+
+    def of(source: str) -> str:
+        return base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+
+    return (
+        f"default-src 'none'; style-src 'sha256-{of(style)}'; script-src 'sha256-{of(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _headline(evidence: Evidence) -> str:
+    """The answer in one sentence: the verdict's own, else made from the decision."""
+    verdict = evidence.verdict
+    if said := text(verdict.get("headline")):
+        return said
+    name = text(verdict.get("recommendation"))
+    if verdict.get("decision") == "deploy" and name:
+        return f"Deploy {name}."
+    if verdict.get("decision") == "none":
+        return "None of the arms is worth deploying."
+    return f"Undecided; {name} is the best guess so far." if name else "Undecided."
+
+
+def _method(evidence: Evidence) -> str:
+    """How intervals and p-values were computed, and the metric's signature, as sentences."""
+    statistics = mapping(evidence.verdict.get("statistics"))
+    method, signature = text(statistics.get("method")), text(statistics.get("signature"))
+    said = f"{method[:1].upper()}{method[1:].rstrip('.')}." if method else ""
+    return f"{said} Metric: {signature}.".strip() if signature else said
+
+
+def _facts(evidence: Evidence, metric: str) -> list[tuple[str, str]]:
+    """(name, value) pairs for the line of facts."""
+    verdict = evidence.verdict
+    n_test = number(verdict.get("n_test"))
+    facts = [
+        ("task", text(verdict.get("task") or evidence.task.get("name"))),
+        ("kind", words(text(verdict.get("kind") or evidence.task.get("kind")))),
+        ("metric", metric),
+        ("test", plural(int(n_test), "row") if n_test is not None else ""),
+        ("seed", text(verdict.get("seed", evidence.manifest.get("seed")))),
+        ("model", text(mapping(evidence.manifest.get("model")).get("name"))),
+    ]
+    return [(name, value or DASH) for name, value in facts]
+
+
+def _commands(evidence: Evidence) -> list[tuple[str, str]]:
+    """(what it is for, command) that repeat the run."""
+    name = shlex.quote(_folder_name(evidence))
+    seed = number(evidence.manifest.get("seed", evidence.verdict.get("seed")))
+    command = text(evidence.manifest.get("command"))
+    if not command:
+        given = f" --seed {int(seed)}" if seed is not None else ""
+        command = f"luthier run task.yaml{given} --out {name}"
+    return [
+        ("Run the same comparison again", command),
+        ("Rebuild this report from the folder", f"luthier report {name}"),
+    ]
+
+
+def _folder_name(evidence: Evidence) -> str:
+    return evidence.folder.resolve().name or "RUN"
+
+
+def _versions(evidence: Evidence) -> list[tuple[str, str]]:
+    """(name, version) of Luthier, the model and the libraries."""
+    found = []
+    if version := text(evidence.manifest.get("luthier")):
+        found.append(("luthier", version))
+    found += [
+        (text(name), text(version))
+        for name, version in mapping(evidence.manifest.get("versions")).items()
+        if name != "luthier"
+    ]
+    model = mapping(evidence.manifest.get("model"))
+    if model.get("name"):
+        size = number(model.get("parameters"))
+        said = f" ({compact(size)} parameters)" if size else ""
+        found.append(("model", text(model.get("name")) + said))
+    if digest := text(evidence.manifest.get("task_hash")):
+        found.append(("task hash", digest))
+    return found
+
+
+def _machine(evidence: Evidence) -> str:
+    machine = mapping(evidence.manifest.get("machine"))
+    cores, size = number(machine.get("cores")), number(machine.get("memory_bytes"))
+    gpus = texts(machine.get("gpus"))
+    parts = [
+        plural(int(cores), "core") if cores else "",
+        f"{memory(size)} of memory" if size else "",
+        ", ".join(gpus) if gpus else "no GPU" if "gpus" in machine else "",
+        text(machine.get("platform")),
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _serve(evidence: Evidence) -> dict[str, Any]:
+    """What to type to serve the run and to ask it the task's own first question."""
+    rows = evidence.splits["test"] or next(
+        (arm.predictions for arm in evidence.arms if arm.predictions), []
+    )
+    question = text(rows[0].get("input")) if rows else ""
+    question, left_out = clip(question or "Your question here", SNIPPET_CHARACTERS)
+    message = {"role": "user", "content": question}
+    body = json.dumps({"model": "luthier", "messages": [message]}, ensure_ascii=False)
+    address = f"http://localhost:{PORT}/v1"
+    return {
+        "command": f"luthier serve {shlex.quote(_folder_name(evidence))} --port {PORT}",
+        "curl": (
+            f"curl {address}/chat/completions \\\n"
+            f"  -H 'Content-Type: application/json' \\\n"
+            f"  -d {shlex.quote(body)}"
+        ),
+        "python": (
+            "from openai import OpenAI\n\n"
+            f'client = OpenAI(base_url="{address}", api_key="none")\n'
+            "reply = client.chat.completions.create(\n"
+            '    model="luthier",\n'
+            f'    messages=[{{"role": "user", "content": {_literal(question)}}}],\n'
+            ")\n"
+            "print(reply.choices[0].message.content)"
+        ),
+        "left_out": left_out,
+    }
+
+
+def _literal(value: str) -> str:
+    """A Python string literal in double quotes; JSON's escapes are Python's too."""
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,300 @@
+"""What each part of a report says: numbers of a run folder turned into words, cell by cell."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from luthier.verdict.evidence import JSON, Arm, Evidence, dicts, mapping, text
+from luthier.verdict.formatting import (
+    DASH,
+    Scale,
+    compact,
+    count,
+    figure,
+    memory,
+    number,
+    p_value,
+    pair,
+    percent,
+    plain,
+    plural,
+    seconds,
+    words,
+)
+from luthier.verdict.plots import Dot, dot_and_whisker
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One table cell: its text, and a smaller second line."""
+
+    text: str
+    sub: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One table row: an arm and its cells; `tag` says what is special about the arm."""
+
+    name: str
+    marked: bool
+    tag: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of arms. `heads` are the column heads after the first, which is the arm."""
+
+    caption: str
+    heads: tuple[str, ...]
+    lines: tuple[Line, ...]
+
+
+def is_recommended(evidence: Evidence, arm: Arm) -> bool:
+    """Whether the verdict recommends `arm`; in an undecided verdict that is the best guess."""
+    return arm.name == evidence.verdict.get("recommendation")
+
+
+def tag_of(evidence: Evidence, arm: Arm) -> str:
+    """What is special about an arm, in a word or two, or ""."""
+    if is_recommended(evidence, arm):
+        return "recommended" if evidence.verdict.get("decision") == "deploy" else "best guess"
+    return "floor" if arm.result.get("floor") is True else ""
+
+
+def scale_of(evidence: Evidence) -> Scale:
+    """The scale that fits all scores of the run."""
+    values: list[float] = []
+    for arm in evidence.arms:
+        found = [number(arm.result.get("score")), *(pair(arm.result.get("interval")) or ())]
+        values += [value for value in found if value is not None]
+    return Scale(values)
+
+
+def ranked(evidence: Evidence) -> list[Arm]:
+    """The arms that have a score, the best first; ties keep the verdict's order."""
+    scored = [(number(arm.result.get("score")), arm) for arm in evidence.arms if not arm.failed]
+    known = [(score, arm) for score, arm in scored if score is not None]
+    return [arm for _, arm in sorted(known, key=lambda item: -item[0])]
+
+
+def unscored(evidence: Evidence) -> list[tuple[str, str]]:
+    """(name, reason) of the arms without a score, and of those that were left out of the run."""
+    have = {arm.name for arm in ranked(evidence)}
+    failed = [
+        (arm.name, "failed: " + (arm.failed or "it has no score, and no reason was recorded"))
+        for arm in evidence.arms
+        if arm.name not in have
+    ]
+    left_out = [
+        (text(item.get("name")), "left out: " + (text(item.get("why")) or "no reason recorded"))
+        for item in dicts(evidence.manifest.get("left_out"))
+    ]
+    return failed + left_out
+
+
+def detectable(evidence: Evidence, scale: Scale) -> str:
+    """The minimum detectable effect as a sentence, or ""."""
+    effect = number(evidence.verdict.get("minimum_detectable_effect"))
+    if effect is None:
+        return ""
+    scaled = effect * scale.factor
+    size = plain(scaled, 0 if scaled >= 2 else 1) if scale.is_percent else figure(scaled)
+    points = "" if not scale.is_percent else " point" if size == "1" else " points"
+    return f"this test can tell apart arms that differ by about {size}{points}"
+
+
+def limit_of(evidence: Evidence) -> float | None:
+    """The score below which nothing is worth deploying, if the task names one."""
+    return number(mapping(evidence.task.get("success")).get("at_least"))
+
+
+def score_plot(evidence: Evidence, scale: Scale, metric: str) -> Markup:
+    """Scores and intervals of all arms that have one."""
+    dots = [
+        Dot(
+            name=arm.name,
+            value=number(arm.result.get("score")) or 0.0,
+            interval=pair(arm.result.get("interval")),
+            note=tag_of(evidence, arm),
+            marked=is_recommended(evidence, arm),
+        )
+        for arm in ranked(evidence)
+    ]
+    limit = limit_of(evidence)
+    said = "; ".join(
+        f"{dot.name} {scale.show(dot.value)}"
+        + (f" ({scale.interval(dot.interval)})" if dot.interval else "")
+        + (f", {dot.note}" if dot.note else "")
+        for dot in dots
+    )
+    wanted = f" A dashed line marks the wanted {scale.show(limit)}." if limit is not None else ""
+    return dot_and_whisker(
+        dots,
+        scale,
+        title=f"{metric} of each arm with its 95 % interval",
+        description=f"{said}.{wanted}",
+        identifier="plot-scores",
+        limit=limit,
+        limit_label=f"wanted: at least {scale.tick(limit)}" if limit is not None else "",
+    )
+
+
+def score_table(evidence: Evidence, scale: Scale, metric: str) -> Table:
+    """Score, interval, difference against the best, p and adjusted p, invalid answers."""
+    arms = ranked(evidence)
+    against = Counter(text(mapping(arm.result.get("versus_best")).get("arm")) for arm in arms)
+    against.pop("", None)
+    best = against.most_common(1)[0][0] if against else ""
+    lines = []
+    for arm in arms:
+        versus = mapping(arm.result.get("versus_best"))
+        if arm.name == (best or arms[0].name):
+            versus, gap = {}, Cell("the best")
+        else:
+            gap = Cell(
+                scale.difference(versus.get("difference")),
+                scale.difference_interval(versus.get("interval")),
+            )
+        lines.append(
+            _line(
+                evidence,
+                arm,
+                Cell(scale.show(arm.result.get("score"))),
+                Cell(scale.interval(arm.result.get("interval"))),
+                gap,
+                Cell(p_value(versus.get("p"))),
+                Cell(p_value(versus.get("p_adjusted"))),
+                Cell(percent(arm.result.get("invalid_rate"))),
+            )
+        )
+    points = f", {scale.points}" if scale.points else ""
+    return Table(
+        caption=f"Scores on the test, and how each differs from {best or 'the best'}",
+        heads=(
+            metric[:1].upper() + metric[1:],
+            "95 % interval",
+            f"Against {best or 'the best'}{points}",
+            "p",
+            "p, Holm-adjusted",
+            "Invalid answers",
+        ),
+        lines=tuple(lines),
+    )
+
+
+def _line(evidence: Evidence, arm: Arm, *cells: Cell) -> Line:
+    return Line(arm.name, is_recommended(evidence, arm), tag_of(evidence, arm), cells)
+
+
+def cost_table(evidence: Evidence, focus: Arm | None) -> Table:
+    """What each arm costs to make and to ask, and from how many answers on `focus` costs less."""
+    lines = []
+    arms = ranked(evidence)
+    for arm in arms:
+        trained, total = number(arm.cost("trained_parameters")), arm.cost("total_parameters")
+        share = number(total)
+        cells = [
+            Cell("none" if arm.cost("train_seconds") == 0 else seconds(arm.cost("train_seconds"))),
+            Cell(compact(arm.cost("train_tokens_per_second") or None)),
+            Cell("none" if trained == 0 else compact(trained), _of_total(trained, share)),
+            Cell(seconds(arm.cost("seconds_per_answer"))),
+            Cell(count(arm.cost("prompt_tokens_per_answer"))),
+            Cell(memory(arm.cost("peak_memory_bytes"))),
+        ]
+        if focus is not None and len(arms) > 1:
+            cells.append(Cell(DASH if arm is focus else break_even(focus, arm)))
+        lines.append(_line(evidence, arm, *cells))
+    heads = [
+        "Training time",
+        "Training tokens/s",
+        "Trained parameters",
+        "Time per answer",
+        "Prompt tokens per answer",
+        "Peak memory",
+    ]
+    if focus is not None and len(arms) > 1:
+        heads.append(f"{focus.name} costs less")
+    return Table("What each arm costs, measured on this machine", tuple(heads), tuple(lines))
+
+
+def _of_total(trained: float | None, total: float | None) -> str:
+    if not total:
+        return ""
+    share = f" ({percent(trained / total)})" if trained else ""
+    return f"of {compact(total)}{share}"
+
+
+def break_even(focus: Arm, other: Arm) -> str:
+    """From how many answers on `focus` has taken less machine time than `other`.
+
+    Time for N answers is training + N x seconds per answer, so the two meet at
+    N = (training difference) / (difference per answer).
+    """
+    times = [number(arm.cost(key)) for arm in (focus, other) for key in _TIMES]
+    if any(value is None for value in times):
+        return DASH
+    train, each, other_train, other_each = (value or 0.0 for value in times)
+    more_training, saved_each = train - other_train, other_each - each
+    if more_training == 0 and saved_each == 0:
+        return "the same"
+    if more_training <= 0 and saved_each >= 0:
+        return "always"
+    if more_training >= 0 and saved_each <= 0:
+        return "never"
+    answers = max(1.0, more_training / saved_each)
+    rounded = f"{float(f'{answers:.3g}'):,.0f}"
+    return f"from {rounded} answers on" if saved_each > 0 else f"up to {rounded} answers"
+
+
+_TIMES = ("train_seconds", "seconds_per_answer")
+
+
+def forgetting_table(evidence: Evidence) -> Table | None:
+    """Drop of each arm in general ability, and before -> after of each probe; None without arms."""
+    arms = ranked(evidence)
+    areas: dict[str, None] = {}
+    for arm in arms:
+        areas.update(dict.fromkeys(mapping(mapping(arm.result.get("forgetting")).get("probes"))))
+    lines = []
+    for arm in arms:
+        found = mapping(arm.result.get("forgetting"))
+        if not found:
+            said = "weights unchanged" if _unchanged(arm) else "not measured"
+            lines.append(_line(evidence, arm, Cell(said), *[Cell(DASH) for _ in areas]))
+            continue
+        ends = pair(found.get("interval"))
+        sub = f"{plain(ends[0] * 100)} to {plain(ends[1] * 100)}" if ends else ""
+        drop = number(found.get("drop"))
+        probes = mapping(found.get("probes"))
+        lines.append(
+            _line(
+                evidence,
+                arm,
+                Cell(DASH if drop is None else plain(drop * 100), sub),
+                *[_probe(mapping(probes.get(area))) for area in areas],
+            )
+        )
+    if not lines:
+        return None
+    heads = ("Drop, points", *(words(text(area)) for area in areas))
+    return Table("General ability before and after training", heads, tuple(lines))
+
+
+def _unchanged(arm: Arm) -> bool:
+    """Whether the arm says that it leaves the language model as it was."""
+    said = arm.result.get("changes_weights", arm.record.get("changes_weights"))
+    return said is False or number(arm.cost("trained_parameters")) == 0
+
+
+def _probe(probe: JSON) -> Cell:
+    before, after = number(probe.get("before")), number(probe.get("after"))
+    if before is None and after is None:
+        return Cell(DASH)
+    questions = number(probe.get("n"))
+    sub = plural(int(questions), "question") if questions is not None else ""
+    return Cell(f"{percent(before)} → {percent(after)}", sub)
