@@ -40,14 +40,13 @@ def main() -> NoReturn:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     signal.signal(signal.SIGTERM, lambda *_: _interrupt())
     try:
-        app(standalone_mode=False)
+        # outside standalone mode an Exit is returned as its code instead of being raised
+        code = app(standalone_mode=False)
     except LuthierError as error:
         _stop(error.message, error.fix)
     except (KeyboardInterrupt, typer.Abort):
         print("\nluthier: interrupted.", file=sys.stderr)
         sys.exit(130)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _stop(f"{where}{error.strerror or error}.", "")
@@ -55,8 +54,11 @@ def main() -> NoReturn:
         # wrong use of the command line itself: typer's own exceptions know how to show themselves
         if not hasattr(error, "format_message"):
             raise
+        if type(error).__name__ == "NoArgsIsHelpError":  # `luthier` alone: the message is the help
+            print(error.format_message(), file=sys.stderr)
+            sys.exit(2)
         _stop(error.format_message(), "See `luthier --help`.")
-    sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _interrupt() -> NoReturn:

@@ -12,6 +12,7 @@ import platform
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from luthier.files import read_json, read_jsonl, write_json, write_jsonl
 from luthier.generation.answers import Answer
 from luthier.models.pool import ModelPool
 from luthier.progress import Reporter
-from luthier.runs import Run, identity_of
+from luthier.runs import Run, anchored, disk_is_full, identity_of
 from luthier.task import Budget, Task
 from luthier.verdict.compare import ArmResult, compare
 from luthier.verdict.decide import decide
@@ -73,18 +74,18 @@ def run(
         task = Task.load(task)
     changes: dict[str, Any] = {}
     if arms is not None:
-        changes["arms"] = tuple(arms)
+        changes["arms"] = "auto" if list(arms) == ["auto"] else tuple(arms)
     if seed is not None:
         changes["seed"] = seed
     if minutes is not None:
         changes["budget"] = Budget(minutes=minutes)
-    task = task.changed(**changes)
+    task = anchored(task.changed(**changes))
     reporter = reporter or Reporter()
 
     deciding_metric(task.scored_by, task.kind)
     planned, left_out = choose_arms(task)
     prepared = prepare(task)
-    identity = identity_of(task, prepared.splits)
+    identity = identity_of(task, prepared.splits, prepared.labels)
     held = Run(Path(out) if out else _default_folder(task, identity, resume))
     with held.locked():
         held.check_free(identity, resume=resume)
@@ -131,14 +132,18 @@ class _Comparison:
                 self.reporter.say(f"{planned.name}: done before")
                 continue
             arm = ARMS.get(planned.name)()
-            place = self._place(arm, (deadline - time.monotonic()) / 60)
+            left = (deadline - time.monotonic()) / 60
+            place = self._place(arm, left)
             if why := self._no_time(arm, place):
                 self.planned.remove(planned)
                 self.left_out.append(Planned(planned.name, why))
                 self.reporter.say(f"{planned.name}: left out, {why}")
                 self.reporter.event("left out", arm=planned.name, why=why)
                 continue
-            self._do(arm, place)
+            # what is left, less what the arms still to come need at the least
+            later = self.planned[self.planned.index(planned) + 1 :]
+            needed = sum(ARMS.get(p.name)().least_seconds(place, len(self.test)) for p in later)
+            self._do(arm, replace(place, minutes=max(0.5, left - needed / 60)))
         self.pool.release()
         self.run.update_manifest(
             arms=[{"name": p.name, "why": p.why} for p in self.planned],
@@ -184,6 +189,11 @@ class _Comparison:
         except RunError:
             raise  # the folder cannot be written: no other arm would fare better
         except Exception as error:
+            if disk_is_full(error):
+                raise RunError(
+                    f"The disk is full: {arm.name} could not be stored in {place.folder}.",
+                    fix="Free some space; what was written before is kept, and --resume continues.",
+                ) from error
             self.reporter.event("failed", arm=arm.name, traceback=traceback.format_exc())
             reason = str(error) if isinstance(error, LuthierError) else f"{_named(error)}"
             self.reporter.say(f"{arm.name}: failed: {reason}")
@@ -191,7 +201,13 @@ class _Comparison:
         record["seconds"] = round(time.monotonic() - started, 3)
         write_json(
             place.folder / "arm.json",
-            {"name": arm.name, "title": arm.title, "finished": True, **record},
+            {
+                "name": arm.name,
+                "title": arm.title,
+                "changes_weights": arm.changes_weights,
+                "finished": True,
+                **record,
+            },
         )
 
     def _results(self, arm: Arm, place: Workplace) -> dict[str, Any]:
@@ -404,21 +420,22 @@ def _write_manifest(
 ) -> None:
     from importlib.metadata import version
 
-    from luthier.models.loading import describe
     from luthier.models.machine import this_machine
+    from luthier.models.tuned import describe_any
 
     machine = this_machine()
-    model = describe(task.model, base=task.folder)
+    model = describe_any(task.model, base=task.folder)
     path = run.folder / "manifest.json"
-    created = read_json(path).get("created") if path.is_file() else None
+    held = read_json(path) if path.is_file() else {}
     run.update_manifest(
         luthier=__version__,
-        created=created or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        created=held.get("created")
+        or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         task=task.name,
         task_file=str(task.path),
         task_hash=identity,
         seed=task.seed,
-        command=command or f"luthier run {task.path}",
+        command=held.get("command") or command or f"luthier run {task.path}",
         splits={
             name: {"rows": len(examples), "hash": content_hash(examples)}
             for name, examples in prepared.splits.items()

@@ -54,10 +54,10 @@ def examine(task: Task, prepared: Prepared, reporter: Reporter | None = None) ->
         InputError: the instruction alone is longer than the model's context.
         ModelError: the model is not to be had.
     """
-    from luthier.models.loading import describe, load_tokenizer
+    from luthier.models.tuned import describe_any, load_any_tokenizer
 
-    tokenizer = load_tokenizer(task.model, base=task.folder, reporter=reporter)
-    info = describe(task.model, base=task.folder)
+    tokenizer = load_any_tokenizer(task.model, base=task.folder, reporter=reporter)
+    info = describe_any(task.model, base=task.folder)
     prompt = Prompt(tokenizer, instruction=task.instruction)
     instruction = len(tokenizer(task.instruction, add_special_tokens=False)["input_ids"])
     if instruction >= info.context_length:

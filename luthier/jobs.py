@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from luthier.data.prepare import prepare
-from luthier.errors import InputError, ModelError, RunError, did_you_mean
+from luthier.errors import InputError, LuthierError, ModelError, RunError, did_you_mean
 from luthier.files import disk_errors, write_json
 from luthier.progress import Reporter
-from luthier.runs import Run
+from luthier.runs import Run, disk_is_full
 from luthier.task import Task
 
 if TYPE_CHECKING:
     from luthier.arms.base import Answerer
+    from luthier.data.examples import Example
     from luthier.models.pool import ModelPool
     from luthier.training.stage import StageResult
+
+
+#: How long an answer may get when there is no task to tell.
+_MOST_NEW_TOKENS = 256
 
 
 class _Events(Reporter):
@@ -83,17 +89,27 @@ def train(
     prepared = prepare(task)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    result = train_stage(
-        model_name=model or task.model,
-        base=base,
-        instruction=task.instruction,
-        examples=prepared.splits.train,
-        wishes=task.training,
-        method=method,  # type: ignore[arg-type]
-        seed=task.seed,
-        folder=folder,
-        reporter=_Events(reporter or Reporter(), folder / "events.jsonl"),
-    )
+    try:
+        result = train_stage(
+            model_name=model or task.model,
+            base=base,
+            instruction=task.instruction,
+            examples=prepared.splits.train,
+            wishes=task.training,
+            method=method,  # type: ignore[arg-type]
+            seed=task.seed,
+            folder=folder,
+            reporter=_Events(reporter or Reporter(), folder / "events.jsonl"),
+        )
+    except LuthierError:
+        raise
+    except Exception as error:
+        if not disk_is_full(error):
+            raise
+        raise RunError(
+            f"The disk is full: the model could not be stored in {folder}.",
+            fix="Free some space; checkpoints are kept, and --resume continues.",
+        ) from error
     write_json(folder / "train.json", result.to_dict())
     return result
 
@@ -106,18 +122,21 @@ class Opened:
     answerer: Answerer
 
 
-def open_any(name: str, pool: ModelPool, task: Task | None = None) -> Opened:
+def open_any(
+    name: str, pool: ModelPool, task: Task | None = None, train: Sequence[Example] = ()
+) -> Opened:
     """Open whatever `name` is: a run (its recommended arm), a training stage, or a model.
 
     Args:
         name: a folder, a catalogue name or a hub id.
         pool: for models that can be shared.
-        task: gives a bare model its instruction and labels.
+        task: gives a bare model its instruction.
+        train: the task's training examples: how long answers may get.
 
     Raises:
         RunError, ModelError: nothing that can answer is there.
     """
-    from luthier.arms.prompted import PromptedAnswerer, Reading
+    from luthier.arms.prompted import PromptedAnswerer, Reading, longest_answer
     from luthier.arms.tuned import open_tuned
     from luthier.models.heads import stop_ids
     from luthier.prompts.prompt import Prompt
@@ -127,17 +146,14 @@ def open_any(name: str, pool: ModelPool, task: Task | None = None) -> Opened:
         run = Run.open(folder)
         arm = recommended(run)
         return Opened(arm, run.answerer(arm, pool))
-    reading = Reading(max_new_tokens=_most_new_tokens(task))
+    reading = Reading(max_new_tokens=_MOST_NEW_TOKENS)
+    shown = folder.resolve().name if folder.is_dir() else name
     if stored := _trained_folder(folder):
-        return Opened(
-            folder.name,
-            open_tuned(folder.name, stored, reading, task=task, labels=None, pool=pool),
-        )
-    loaded = pool.causal(name)
-    return Opened(
-        name,
-        PromptedAnswerer(
-            name,
+        answerer = open_tuned(shown, stored, reading, task=task, labels=None, pool=pool)
+    else:
+        loaded = pool.causal(name)
+        answerer = PromptedAnswerer(
+            shown,
             pool.generator(name),
             Prompt(
                 loaded.tokenizer,
@@ -147,12 +163,15 @@ def open_any(name: str, pool: ModelPool, task: Task | None = None) -> Opened:
             reading,
             task=task,
             context_length=loaded.context_length,
-        ),
-    )
+        )
+    if task is not None and train:  # as the arms of a run do
+        most = longest_answer(task, answerer.prompt, train)
+        answerer.reading = Reading(max_new_tokens=most)
+    return Opened(shown, answerer)
 
 
 def recommended(run: Run) -> str:
-    """The arm a run recommends; where it recommends none, the best that may be deployed at all.
+    """The arm a run recommends; where it recommends none, the best, a floor only if alone.
 
     Raises:
         RunError: no arm finished.
@@ -163,7 +182,7 @@ def recommended(run: Run) -> str:
     scored = [arm for arm in run.verdict["arms"] if arm["score"] is not None]
     if not scored:
         raise RunError(f"{run.folder}: no arm finished, so there is nothing to answer with.")
-    return str(max(scored, key=lambda arm: arm["score"])["name"])
+    return str(max(scored, key=lambda arm: (not arm.get("floor"), arm["score"]))["name"])
 
 
 def evaluate(
@@ -190,7 +209,7 @@ def evaluate(
     prepared = prepare(task)
     test = prepared.splits.test
     with PeakMemory() as memory:
-        opened = open_any(str(model), ModelPool(), task)
+        opened = open_any(str(model), ModelPool(), task, prepared.splits.train)
         with reporter.work(f"{opened.name}: answering the test", len(test)) as bar:
             started = time.perf_counter()
             answers = opened.answerer.answer(conversations(test), progress=bar.advance)
@@ -235,9 +254,3 @@ def _trained_folder(folder: Path) -> Path | None:
             fix=f"Name the folder of a tuned arm, for example {folder / 'arms' / 'lora'}.",
         )
     return None
-
-
-def _most_new_tokens(task: Task | None) -> int:
-    if task is not None and task.generation.max_new_tokens:
-        return task.generation.max_new_tokens
-    return 256 if task is None else 64

@@ -14,6 +14,7 @@ needed to serve, rebuild the report, or run the comparison again.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -35,8 +36,7 @@ if TYPE_CHECKING:
     from luthier.models.pool import ModelPool
 
 #: What decides the answers; a run may be resumed with other arms, budget or success criteria.
-_IDENTITY = ("name", "kind", "instruction", "labels", "model", "metric", "training", "generation")
-
+_IDENTITY = ("name", "kind", "instruction", "model", "metric", "training", "generation")
 
 _BEFORE_THE_MANIFEST = ("data", "task.yaml", "lint.json", "events.jsonl", ".lock")
 
@@ -98,9 +98,11 @@ class Run:
             )
 
     def start(self, task: Task, splits: Splits, labels: Sequence[str] | None) -> None:
-        """Write the task and lock the data."""
-        for name, examples in splits.items():
-            write_jsonl(self.folder / "data" / f"{name}.jsonl", (e.to_row() for e in examples))
+        """Lock the data, where that has not been done before, and write the task."""
+        # a run that has a manifest has its data, and keeps the names of the rows it was begun with
+        if not (self.folder / "manifest.json").is_file():
+            for name, examples in splits.items():
+                write_jsonl(self.folder / "data" / f"{name}.jsonl", (e.to_row() for e in examples))
         write_file(self.folder / "task.yaml", _self_contained(task, splits, labels))
 
     def _check_locked_data(self, manifest: dict[str, Any]) -> None:
@@ -130,17 +132,19 @@ class Run:
                 try:
                     yield
                 finally:
-                    self._leave_if_empty()
+                    self._leave_no_trace()
         except Timeout:
             raise RunError(
                 f"Another process is working in {self.folder}.",
                 fix="Wait for it, or choose another folder with --out.",
             ) from None
 
-    def _leave_if_empty(self) -> None:
-        """Remove a folder in which nothing was begun."""
-        if [entry.name for entry in self.folder.iterdir()] == [".lock"]:
-            (self.folder / ".lock").unlink()
+    def _leave_no_trace(self) -> None:
+        """Take the lock out of a folder in which no run was begun, and an empty one away."""
+        if (self.folder / "manifest.json").is_file():
+            return
+        (self.folder / ".lock").unlink(missing_ok=True)
+        if not any(self.folder.iterdir()):
             self.folder.rmdir()
 
     # ---- reading -------------------------------------------------------------------------------
@@ -251,13 +255,31 @@ class ArmHandle:
         return self._answerer.answer([(Message("user", question),) for question in questions])
 
 
-def identity_of(task: Task, splits: Splits) -> str:
+def anchored(task: Task) -> Task:
+    """The task with the paths besides its data made absolute, to be opened from anywhere.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    from luthier.models.tuned import base_record
+
+    changes: dict[str, Any] = {}
+    if folder := base_record(task.model, task.folder).get("model_folder"):
+        changes["model"] = folder
+    if task.documents and (task.folder / task.documents).exists():
+        changes["documents"] = str((task.folder / task.documents).absolute())
+    return task.changed(**changes)
+
+
+def identity_of(task: Task, splits: Splits, labels: Sequence[str] | None) -> str:
     """A hash of everything that decides the answers of a run."""
     plain = task.to_dict()
     return hash_of(
         {
             **{key: plain[key] for key in _IDENTITY},
+            "labels": list(labels) if labels else None,
             "seed": task.seed,
+            "groups": [example.group for example in splits.test],
             "data": {name: content_hash(examples) for name, examples in splits.items()},
         }
     )
@@ -275,8 +297,21 @@ def _self_contained(task: Task, splits: Splits, labels: Sequence[str] | None) ->
         "group": "group" if grouped else None,
     }
     values["labels"] = list(labels) if labels else None
-    model = task.folder / task.model
-    if model.is_dir():
-        values["model"] = str(model.absolute())
     head = "# Written by luthier run: the task as it was run, with its data beside it.\n"
     return head + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether an error came of a full disk (or quota, or the size a file may have).
+
+    The safetensors library reports such errors as its own, with the system's number in the text.
+    """
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in full:
+            return True
+        if any(f"os error {number})" in str(seen) for number in full):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False

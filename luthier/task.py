@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -20,7 +19,9 @@ from pydantic import (
     model_validator,
 )
 
-from luthier.errors import InputError, did_you_mean
+from luthier.errors import InputError
+from luthier.task_errors import explain
+from luthier.yaml_files import read_yaml
 
 Kind = Literal[
     "classification",
@@ -50,7 +51,19 @@ DEFAULT_METRICS: dict[str, str] = {
 class Section(BaseModel):
     """A part of the task file: typed, frozen, closed to keys it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _not_true_or_false(cls, value: Any) -> Any:
+        # no key takes a truth value, and pydantic would take one for the number 0 or 1
+        given = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(one, bool) for one in given):
+            raise ValueError(
+                "YAML reads yes, no, on, off, true and false as truth values; put quotes around "
+                "the word if it is meant as text"
+            )
+        return value
 
 
 class Limit(Section):
@@ -73,6 +86,13 @@ class Data(Section):
     messages: str | None = None
     limit: Limit = Limit()
     group: str | None = None
+
+    @field_validator("*")
+    @classmethod
+    def _not_blank(cls, value: Any) -> Any:
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("is blank; give it a value, or leave the key out")
+        return value
 
     @model_validator(mode="after")
     def _one_way_to_read_a_row(self) -> Data:
@@ -174,14 +194,16 @@ class Task(Section):
     @field_validator("labels")
     @classmethod
     def _distinct_labels(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if labels is not None:
-            if len(labels) < 2:
-                raise ValueError("a classification needs at least two labels")
-            twice = sorted({label for label in labels if labels.count(label) > 1})
-            if twice:
-                raise ValueError(f"{', '.join(twice)} listed twice")
-            if any(not label.strip() for label in labels):
-                raise ValueError("a label is empty")
+        if labels is None:
+            return None
+        labels = tuple(label.strip() for label in labels)  # as outputs and answers are
+        if any(not label for label in labels):
+            raise ValueError("a label is empty")
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} listed twice")
+        if len(labels) < 2:
+            raise ValueError("a classification needs at least two labels")
         return labels
 
     @model_validator(mode="after")
@@ -203,24 +225,7 @@ class Task(Section):
         path = Path(path)
         if path.is_dir():
             path = path / "task.yaml"
-        try:
-            text = path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise InputError(
-                f"{path} does not exist.",
-                fix="`luthier init DIR` makes a task folder with an example.",
-            ) from None
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path} is not UTF-8 text (byte {error.start}).") from None
-        except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror}.") from None
-        try:
-            values = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-            problem = getattr(error, "problem", None) or "broken YAML"
-            raise InputError(f"{path}{where}: {problem}.") from None
+        values = read_yaml(path, missing="`luthier init DIR` makes a task folder with an example.")
         return cls.from_dict(values, path=path)
 
     @classmethod
@@ -235,7 +240,9 @@ class Task(Section):
         try:
             task = cls.model_validate(values)
         except ValidationError as error:
-            raise InputError(_explain(error, Path(path))) from None
+            raise InputError(f"{path}: {explain(error, cls)}") from None
+        except RecursionError:
+            raise InputError(f"{path} is nested too deeply.") from None
         task._path = Path(path).absolute()
         return task
 
@@ -270,34 +277,3 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
         key: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
         for key, value in values.items()
     }
-
-
-def _explain(error: ValidationError, path: Path) -> str:
-    """One line a person can act on, from the first things pydantic found wrong."""
-    lines = []
-    for problem in error.errors()[:3]:
-        where = [str(part) for part in problem["loc"] if part not in ("literal['auto']", "tuple")]
-        # a union repeats itself once per member: keep what names the key
-        where = [part for part in where if not part.startswith(("literal[", "tuple["))]
-        key = ".".join(where) or "task"
-        if problem["type"] == "extra_forbidden":
-            section: type[BaseModel] = Task
-            for part in where[:-1]:
-                field = section.model_fields.get(part)
-                if (
-                    field is None
-                    or not isinstance(field.annotation, type)
-                    or not issubclass(field.annotation, BaseModel)
-                ):
-                    break
-                section = field.annotation
-            lines.append(f"unknown key `{key}`. {did_you_mean(where[-1], section.model_fields)}")
-        elif problem["type"] == "missing":
-            lines.append(f"`{key}` is missing.")
-        elif problem["type"] == "literal_error" and key == "kind":
-            given = str(problem["input"])
-            lines.append(f"`kind` is {given!r}. {did_you_mean(given, KINDS)}")
-        else:
-            message = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"`{key}`: {message}.")
-    return f"{path}: " + " ".join(dict.fromkeys(lines))

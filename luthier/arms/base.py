@@ -114,7 +114,7 @@ class Answerer(ABC):
         """The generator over this arm's own weights; None when it has none of its own."""
         return None
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most hold nothing of their own
         """Free what this arm alone holds."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,13 +62,20 @@ class FewShot(ZeroShot):
         candidates, notes = self._candidates(place, bare, loaded.context_length)
         rows = place.validation[: _LABELLED_ROWS if place.labels else _WRITTEN_ROWS]
         results: list[tuple[float, int, _Candidate, Reading, list[dict[str, object]]]] = []
-        with place.reporter.work("few-shot: choosing examples", len(candidates)) as bar:
-            for index, candidate in enumerate(candidates):
-                reading, value, options = read_best(
-                    place, self.name, generator, candidate.prompt, rows, loaded.context_length
-                )
-                results.append((value, -index, candidate, reading, options))
-                bar.advance()
+        started = time.monotonic()
+        for index, candidate in enumerate(candidates):
+            reading, value, options = read_best(
+                place, self.name, generator, candidate.prompt, rows, loaded.context_length
+            )
+            results.append((value, -index, candidate, reading, options))
+            spent = (time.monotonic() - started) / 60
+            if spent * (index + 3) / (index + 1) > place.minutes:  # one more, and the test
+                if index + 1 < len(candidates):
+                    notes.append(
+                        f"{index + 1} of {len(candidates)} sets of examples were tried, to stay "
+                        "within the budget."
+                    )
+                break
         # among equals the first, which has the fewest examples and so the shortest prompt
         _, _, best, reading, options = max(results, key=lambda result: result[:2])
         return Fit(
@@ -121,7 +129,8 @@ class FewShot(ZeroShot):
                 if cost > room:
                     left_out += 1
                     continue
-                found.append(_Candidate(f"{len(chosen)} examples, draw {draw + 1}", prompt, size))
+                name = f"{len(chosen)} examples, draw {draw + 1}"
+                found.append(_Candidate(name, prompt, len(chosen)))
         if not found:
             for draw in range(_DRAWS):  # at least the shortest two
                 shortest = sorted(single, key=lambda e: len(e.input) + len(e.output))
@@ -129,7 +138,8 @@ class FewShot(ZeroShot):
                 prompt = bare.with_shots(shots_from(chosen))
                 cost = len(prompt.ask(chosen[0].messages)) - len(bare.ask(chosen[0].messages))
                 if cost <= room:
-                    found.append(_Candidate(f"2 short examples, draw {draw + 1}", prompt, 2))
+                    name = f"{len(chosen)} short examples, draw {draw + 1}"
+                    found.append(_Candidate(name, prompt, len(chosen)))
         if not found:
             raise InputError("No training example fits into the model's context as an example.")
         notes = [f"{left_out} sets of examples were too long to try."] if left_out else []

@@ -1,4 +1,4 @@
-"""The floor: always the most common training answer. Whatever cannot beat it has learned nothing."""
+"""The floor: always the most common training answer. What cannot beat it has learned nothing."""
 
 from __future__ import annotations
 

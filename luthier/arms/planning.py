@@ -20,9 +20,9 @@ class Planned:
 def answering_seconds(place: Workplace, answers: int) -> float:
     """Roughly how long the task's model takes for so many answers on this machine."""
     from luthier.models.estimate import estimate
-    from luthier.models.loading import describe
+    from luthier.models.tuned import describe_any
 
-    info = describe(place.task.model, base=place.task.folder)
+    info = describe_any(place.task.model, base=place.task.folder)
     rate = estimate(info, "prompt").tokens_per_second
     sample = place.train[:50]
     # four characters a token; written tokens cost about ten times as much as read ones

@@ -234,23 +234,54 @@ def read_best(
             labels=place.labels,
             context_length=context_length,
         )
-        return score_on(place, examples, answerer.answer(asked))
+        with place.reporter.work(f"{name}: trying on validation", len(asked)) as bar:
+            return score_on(place, examples, answerer.answer(asked, progress=bar.advance))
 
     written = Reading(GENERATE, longest)
-    if not place.labels:
-        if not examples:
-            return written, 0.0, []
-        value = validate(written)
-        return written, value, [{"value": GENERATE, "score": value}]
+    if not examples:
+        return written, 0.0, []
+    results = [(validate(written), written)]
+    if place.labels:
+        results += _by_likelihood(place, name, generator, prompt, examples, written)
+    # among equals the first: writing the answer works in every engine
+    value, best = max(results, key=lambda result: result[0])
+    return best, value, [{"value": way.way, "score": v} for v, way in results]
+
+
+def _by_likelihood(
+    place: Workplace,
+    name: str,
+    generator: Generator,
+    prompt: Prompt,
+    examples: Sequence[Example],
+    written: Reading,
+) -> list[tuple[float, Reading]]:
+    """Validation scores of comparing the labels' likelihoods, plain and calibrated; one pass."""
+    assert place.labels is not None
     label_ids = [prompt.answer_ids(label) for label in place.labels]
     empty = [prompt.ask((Message("user", text),)) for text in _EMPTY_QUESTIONS]
-    liking, _ = generator.score(empty, label_ids)
+    asked = [prompt.ask(example.messages) for example in examples]
+    with place.reporter.work(f"{name}: comparing labels", len(asked)) as bar:
+        scores, _ = generator.score([*asked, *empty], label_ids, bar.advance)
+    liking = scores[len(asked) :]
     bias = tuple(round(sum(column) / len(column), 6) for column in zip(*liking, strict=True))
-    ways = [written, Reading(LIKELIHOOD, longest), Reading(CALIBRATED, longest, bias)]
-    results = [(validate(way), -index, way) for index, way in enumerate(ways)]
-    # among equals the first: writing the answer works in every engine
-    value, _, best = max(results, key=lambda result: result[:2])
-    return best, value, [{"value": way.way, "score": v} for v, _, way in results]
+    results = []
+    for way in (
+        Reading(LIKELIHOOD, written.max_new_tokens),
+        Reading(CALIBRATED, written.max_new_tokens, bias),
+    ):
+        answers = [
+            Answer(place.labels[best_label(row, way)], seconds=0.0) for row in scores[: len(asked)]
+        ]
+        results.append((score_on(place, examples, answers), way))
+    return results
+
+
+def best_label(scores: Sequence[float], reading: Reading) -> int:
+    """The place of the likeliest label, by the log-likelihoods of all of them."""
+    if reading.way == CALIBRATED:
+        scores = [s - b for s, b in zip(scores, reading.bias, strict=True)]
+    return max(range(len(scores)), key=lambda index: scores[index])
 
 
 def reading_choice(options: list[dict[str, Any]], reading: Reading, rows: int) -> Choice:

@@ -28,12 +28,13 @@ class TunedArm(Arm):
         """One epoch of training (or the epochs the task asks for), then answering."""
         from luthier.arms.planning import answering_seconds
         from luthier.models.estimate import estimate
-        from luthier.models.loading import describe
+        from luthier.models.tuned import describe_any
 
-        info = describe(place.task.model, base=place.task.folder)
+        info = describe_any(place.task.model, base=place.task.folder)
         rate = estimate(info, self.method).tokens_per_second
         text = sum(len(e.input) + len(e.output) for e in place.train)
-        instruction = len(place.task.instruction) * len(place.train)
+        # a batch reads the instruction once (training/prefix.py); 8 rows is the default batch
+        instruction = len(place.task.instruction) * len(place.train) / 8
         epochs = place.task.training.epochs or 1
         return epochs * (text + instruction) / 4 / rate + answering_seconds(place, tests)
 

@@ -68,11 +68,6 @@ class RoomyLayer(DynamicLayer):
         self._rows = int(rows.numel())
         self._show()
 
-    def rewind(self, length: int) -> None:
-        """Forget what came after the first `length` tokens."""
-        self._length = length
-        self._show()
-
 
 class RoomyCache(Cache):
     """A cache for `rows` sequences of up to `capacity` tokens that all start with `prefix`."""
@@ -87,8 +82,3 @@ class RoomyCache(Cache):
         """Forget all rows but these."""
         for layer in self.layers:
             layer.keep_rows(rows)
-
-    def rewind(self, length: int) -> None:
-        """Forget what came after the first `length` tokens."""
-        for layer in self.layers:
-            layer.rewind(length)

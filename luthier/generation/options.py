@@ -18,7 +18,7 @@ class AnswerOptions:
         temperature: 0 is greedy; 1 samples from the model's own distribution.
         top_p: sample only among the likeliest tokens that together have this probability.
         stop: writing ends before the first of these strings; it is not part of the answer.
-        seed: makes a sampled answer repeatable, when it is asked for alone.
+        seed: makes a sampled answer repeatable.
     """
 
     max_new_tokens: int | None = None
@@ -31,8 +31,9 @@ class AnswerOptions:
     def depends_on_batch(self) -> bool:
         """Whether the answer could change with the company it is computed in.
 
-        A seed fixes the stream of random numbers, but rows of a batch draw from one stream: the
-        same seed repeats an answer only when the question is alone. Greedy answers draw none.
+        Each answer draws its own random numbers, but sums round differently in a batch, and a
+        draw that falls on the border between two tokens may then go either way. Whoever gives a
+        seed wants the same answer again, so such a question is computed alone.
         """
         return self.seed is not None and self.temperature != 0
 

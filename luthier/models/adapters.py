@@ -5,13 +5,17 @@ Adapters are peft's, in peft's file format, so that other engines load them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from luthier.errors import ModelError
+
+_FIX = "Load it on the base model it was trained on."
 
 
 def add_lora(model: Any, *, rank: int, alpha: float, dropout: float, base: str) -> Any:
@@ -34,9 +38,10 @@ def add_lora(model: Any, *, rank: int, alpha: float, dropout: float, base: str) 
         lora_dropout=dropout,
         target_modules="all-linear",
         task_type="CAUSAL_LM",
-        base_model_name_or_path=base,
     )
-    adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
+    with _quiet():
+        adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
+    # peft would put the folder the weights were read from
     adapted.peft_config["default"].base_model_name_or_path = base
     for name, parameter in adapted.named_parameters():
         if parameter.requires_grad:
@@ -66,8 +71,12 @@ def save(model: Any, weights: Mapping[str, torch.Tensor], folder: Path, tokenize
     from safetensors.torch import save_file
 
     if isinstance(model, PeftModel):
-        full = {**{name: value for name, value in weights.items()}}
-        state = get_peft_model_state_dict(model, state_dict=full)
+        state = get_peft_model_state_dict(
+            # "auto" would ask a model hub whether the vocabulary was changed
+            model,
+            state_dict=dict(weights),
+            save_embedding_layers=False,
+        )
         model.peft_config["default"].save_pretrained(str(folder))
         save_file(
             {name: value.contiguous() for name, value in state.items()},
@@ -75,7 +84,7 @@ def save(model: Any, weights: Mapping[str, torch.Tensor], folder: Path, tokenize
             metadata={"format": "pt"},
         )
     else:
-        model.save_pretrained(str(folder), safe_serialization=True)
+        model.save_pretrained(str(folder))
         tokenizer.save_pretrained(str(folder))
 
 
@@ -88,22 +97,59 @@ def is_adapter(folder: Path) -> bool:
 def merge(model: Any, folder: Path) -> Any:
     """The base model with the adapter's update added to its weights, in the base's precision.
 
-    Raises:
-        ModelError: the adapter fits no layer of this model.
-    """
-    from peft import PeftModel
-    from safetensors import safe_open
+    Args:
+        model: the base; it is changed.
+        folder: holds the adapter.
 
-    with safe_open(folder / "adapter_model.safetensors", framework="pt") as stored:
-        wanted = set(stored.keys())
-    adapted = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
-    present = {
-        name.replace(".default.", ".") for name, _ in adapted.named_parameters() if "lora_" in name
-    }
-    if not wanted or wanted - present:
+    Returns:
+        The model in evaluation mode, all its weights open to further training.
+
+    Raises:
+        ModelError: the adapter is damaged, or it is not one of this model's.
+    """
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / "adapter_model.safetensors"
+    try:
+        with safe_open(path, framework="pt") as stored:
+            wanted = set(stored.keys())
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path} is missing, damaged or cut off: {error}.") from None
+    try:
+        with _quiet():
+            adapted = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
+    except Exception as error:  # whatever peft and torch make of an adapter of another model
+        line = str(error).strip().splitlines()
         raise ModelError(
-            f"{folder}: {len(wanted - present)} of the adapter's {len(wanted)} tensors fit no "
-            "layer of the base model.",
-            fix="Load it on the base model it was trained on.",
+            f"{folder}: the adapter does not fit the base model: {' '.join(line[:2])[:300]}",
+            fix=_FIX,
+        ) from error
+    present = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    strange = wanted ^ present
+    if strange or not wanted:
+        raise ModelError(
+            f"{folder}: {len(strange)} tensors of the adapter have no counterpart in the base "
+            f"model, or the other way round (such as {min(strange, default='none at all')}).",
+            fix=_FIX,
         )
-    return adapted.merge_and_unload()
+    merged = adapted.merge_and_unload()
+    # what peft leaves behind would make it believe that the model still has an adapter
+    for name in ("peft_config", "_hf_peft_config_loaded"):
+        if name in vars(merged):
+            delattr(merged, name)
+    return merged.requires_grad_(True).eval()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without two warnings that tell a user nothing: peft asks a model for an attribute that
+    transformers has renamed, and it warns of tensors that `merge` refuses with an error."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message="Found missing adapter keys", category=UserWarning
+        )
+        warnings.filterwarnings(
+            "ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning
+        )
+        yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from luthier.errors import ModelError
+from luthier.files import read_json
+
 
 @dataclass
 class Encoder:
@@ -18,6 +20,13 @@ class Encoder:
 
     Pooling is what the model folder says (its sentence-transformers `1_Pooling/config.json`),
     else the mean over real tokens, which is how most sentence encoders were trained.
+
+    Attributes:
+        name: as it was asked for.
+        model: the transformer, in evaluation mode.
+        tokenizer: its tokenizer.
+        pooling: "mean" over real tokens, or "cls", the first one.
+        longest: tokens it reads at most.
     """
 
     name: str
@@ -28,19 +37,21 @@ class Encoder:
 
     @classmethod
     def load(cls, name: str, base: Path | None = None) -> Encoder:
-        """Load by catalogue name, folder or hub id."""
+        """Load by catalogue name, folder or hub id.
+
+        Raises:
+            ModelError: it cannot be loaded, or pools in a way that is not known here.
+        """
         from luthier.models.loading import load_encoder
 
         loaded = load_encoder(name, torch.float32, base=base)
-        pooling, longest = "mean", int(loaded.context_length)
-        folder = Path(loaded.path)
-        pooled = folder / "1_Pooling" / "config.json"
-        if pooled.is_file() and json.loads(pooled.read_text()).get("pooling_mode_cls_token"):
-            pooling = "cls"
-        sentence = folder / "sentence_bert_config.json"
-        if sentence.is_file():
-            longest = int(json.loads(sentence.read_text()).get("max_seq_length") or longest)
-        return cls(name, loaded.model.eval(), loaded.tokenizer, pooling, longest)
+        return cls(
+            name,
+            loaded.model.eval(),
+            loaded.tokenizer,
+            _pooling(Path(loaded.path)),
+            int(loaded.context_length),
+        )
 
     @torch.inference_mode()
     def encode(
@@ -52,20 +63,24 @@ class Encoder:
     ) -> tuple[np.ndarray[Any, Any], list[int], int]:
         """Embed texts, similar lengths together.
 
+        Args:
+            texts: what to embed.
+            batch_tokens: tokens computed at once, padding counted.
+            progress: called with the number of texts that are done.
+
         Returns:
             (vectors (n, d) float32 of length 1; tokens read for each text; how many texts were
             longer than the encoder reads and were therefore cut).
         """
-        ids = [
-            list(i)
-            for i in self.tokenizer(list(texts), add_special_tokens=True, verbose=False)[
-                "input_ids"
-            ]
-        ]
+        width = int(self.model.config.hidden_size)
+        if not texts:
+            return np.zeros((0, width), dtype=np.float32), [], 0
+        encoded = self.tokenizer(list(texts), add_special_tokens=True, verbose=False)["input_ids"]
+        # a text without any token still needs one to attend to
+        ids = [list(i) or [self.tokenizer.pad_token_id or 0] for i in encoded]
         cut = sum(len(i) > self.longest for i in ids)
         # keep the closing special token of what has to be cut
         ids = [i if len(i) <= self.longest else [*i[: self.longest - 1], i[-1]] for i in ids]
-        width = int(self.model.config.hidden_size)
         vectors = np.zeros((len(ids), width), dtype=np.float32)
         order = sorted(range(len(ids)), key=lambda row: (len(ids[row]), row))
         batch: list[int] = []
@@ -97,3 +112,24 @@ class Encoder:
             pooled = (hidden * real).sum(1) / real.sum(1).clamp(min=1)
         unit: np.ndarray[Any, Any] = torch.nn.functional.normalize(pooled, dim=-1).cpu().numpy()
         return unit
+
+
+def _pooling(folder: Path) -> str:
+    path = folder / "1_Pooling" / "config.json"
+    if not path.is_file():
+        return "mean"
+    config = read_json(path)
+    # newer folders name the mode, older ones have a switch for each
+    if "pooling_mode" in config:
+        named = {str(config["pooling_mode"])}
+    else:
+        switch = "pooling_mode_"
+        named = {k.removeprefix(switch) for k, on in config.items() if k.startswith(switch) and on}
+    if named <= {"mean_tokens", "mean"}:
+        return "mean"
+    if named <= {"cls_token", "cls"}:
+        return "cls"
+    raise ModelError(
+        f"{path}: pooling {', '.join(sorted(named))} is not known here.",
+        fix="Choose an encoder that pools by mean or by its first token.",
+    )

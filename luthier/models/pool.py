@@ -26,12 +26,12 @@ class ModelPool:
 
     def causal(self, name: str, dtype: torch.dtype | None = None) -> LoadedModel:
         """A causal LM that answers: float32 on a CPU, bfloat16 on a GPU, unless told."""
-        from luthier.models.loading import load_causal
+        from luthier.models.tuned import load_any
 
         dtype = dtype or answering_dtype()
         key = ("causal", name, str(dtype))
         if key not in self._held:
-            self._held[key] = load_causal(name, dtype, base=self._base)
+            self._held[key] = load_any(name, dtype, base=self._base)
         return self._held[key]  # type: ignore[no-any-return]
 
     def generator(self, name: str) -> Generator:

@@ -13,22 +13,17 @@ the ids of the conversation with that answer.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import resources
 from typing import Any
 
 from luthier.data.examples import Conversation, Message
 from luthier.errors import ModelError
 from luthier.files import hash_of
+from luthier.prompts.rendering import FIND_MARK, ChatTemplate, TextIds, mark
 
-#: No text a person writes holds this; it marks a place in a rendered template.
-_MARK = "Zq7x{}x7qZ"
-_FIND_MARK = re.compile(r"Zq7x(\d+)x7qZ")
 _PLAIN_STOP = "\n### "
-_LONGEST_RENDERING = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -84,18 +79,18 @@ class Prompt:
         self.shots = tuple(shots)
         self._more_stops = tuple(stop_ids)
         self.notes: list[str] = []
-        self.is_chat = bool(tokenizer.chat_template)
-        self._template: str = _chat_template(tokenizer) if self.is_chat else _plain_template()
-        self._special = sorted(
-            {t for t in tokenizer.get_added_vocab() if len(t) > 1 and not t.isspace()},
-            key=len,
-            reverse=True,
-        )
-        self._folds_system = bool(instruction) and not self._takes_system()
-        if self._folds_system:
+        self._template = ChatTemplate(tokenizer)
+        self._ids = TextIds(tokenizer)
+        self.is_chat = self._template.is_chat
+        if instruction and not self._template.takes_system:
             self.notes.append(
                 "The model's chat template takes no system turn; the instruction is put before "
                 "the first question."
+            )
+        if self._template.writes_date:
+            self.notes.append(
+                "The model's chat template writes today's date; it is always given the same one, "
+                "so that the prompt stays the one that was tested."
             )
         if not self.is_chat:
             self.notes.append("A base model without a chat template: plain headings are used.")
@@ -117,7 +112,7 @@ class Prompt:
 
     def answer_ids(self, text: str) -> list[int]:
         """The ids of an answer, the closing stop token included."""
-        return self._encode(text.strip()) + self.closing_ids
+        return self._ids.of_text(text.strip()) + self.closing_ids
 
     def teach(self, conversation: Conversation, answer: str, *, loss_on: str) -> Taught:
         """Ids and mask of a conversation that ends in `answer`.
@@ -152,12 +147,15 @@ class Prompt:
     @cached_property
     def closing_ids(self) -> list[int]:
         """What is written after an answer, up to and including the stop token."""
-        messages = [*self._opening(), *_asked("?"), {"role": "assistant", "content": _MARK}]
-        after = self._render(messages, generating=False).split(_MARK)[-1]
-        ids = self._encode(after)
-        stops = set(self._special_ids())
+        messages = [
+            *self._opening(self.instruction),
+            *_asked("?"),
+            {"role": "assistant", "content": mark(0)},
+        ]
+        after = self._template.render(messages, generating=False).split(mark(0))[-1]
+        ids = self._ids.of_template(after)
         for position, token in enumerate(ids):
-            if token in stops:
+            if token in self._ids.added_ids and not self._is_space(token):
                 return ids[: position + 1]
         if self.tokenizer.eos_token_id is None:
             raise ModelError(
@@ -186,7 +184,7 @@ class Prompt:
         """Names everything that decides which ids a message becomes."""
         return hash_of(
             {
-                "template": self._template,
+                "template": self._template.source,
                 "instruction": self.instruction,
                 "shots": [[s.input, s.output] for s in self.shots],
                 "closing": self.closing_ids,
@@ -209,15 +207,16 @@ class Prompt:
         """The prompt that was stored, rebuilt and compared with its hash.
 
         Raises:
-            ModelError: the tokenizer or the chat template changed since it was stored.
+            ModelError: the tokenizer or the chat template changed since it was stored, or
+                something is missing.
         """
-        prompt = cls(
-            tokenizer,
-            instruction=stored["instruction"],
-            shots=[Shot(s["input"], s["output"]) for s in stored["shots"]],
-            stop_ids=stop_ids,
-        )
-        if prompt.hash != stored["hash"]:
+        try:
+            shots = [Shot(s["input"], s["output"]) for s in stored["shots"]]
+            instruction, wanted = stored["instruction"], stored["hash"]
+        except (KeyError, TypeError) as error:
+            raise ModelError(f"The stored prompt is not whole: {error!r} is missing.") from None
+        prompt = cls(tokenizer, instruction=instruction, shots=shots, stop_ids=stop_ids)
+        if prompt.hash != wanted:
             raise ModelError(
                 "The model's tokenizer or chat template is not the one this was made with, so its "
                 "answers could not be trusted.",
@@ -227,9 +226,10 @@ class Prompt:
 
     # ---- inside --------------------------------------------------------------------------------
 
-    def _opening(self, instruction: str | None = None) -> list[dict[str, str]]:
-        text = self.instruction if instruction is None else instruction
-        return [{"role": "system", "content": text}] if text and not self._folds_system else []
+    def _opening(self, instruction: str) -> list[dict[str, str]]:
+        if not instruction or not self._template.takes_system:
+            return []
+        return [{"role": "system", "content": instruction}]
 
     def _pieces(self, conversation: Conversation) -> list[tuple[list[int], bool | None]]:
         """Token ids of the rendered conversation, cut at its assistant turns.
@@ -250,7 +250,7 @@ class Prompt:
             messages += _asked(shot.input)
             messages.append({"role": "assistant", "content": shot.output.strip()})
         messages += [{"role": turn.role, "content": turn.content} for turn in turns]
-        if self._folds_system and instruction and messages:
+        if instruction and messages and not self._template.takes_system:
             messages[0] = {**messages[0], "content": f"{instruction}\n\n{messages[0]['content']}"}
 
         kept: dict[int, tuple[str, bool | None]] = {}
@@ -258,23 +258,21 @@ class Prompt:
             content = message["content"]
             if message["role"] == "assistant":
                 kept[index] = (content.strip(), index >= own_from)
-            elif any(token in content for token in self._special):
+            elif self._ids.holds_role(content) or FIND_MARK.search(content):
                 kept[index] = (content, None)  # a role token inside text must stay text
             else:
                 continue
-            messages[index] = {**message, "content": _MARK.format(index)}
+            messages[index] = {**message, "content": mark(index)}
 
         pieces: list[tuple[list[int], bool | None]] = []
-        parts = _FIND_MARK.split(self._render(messages, generating=True))
+        parts = FIND_MARK.split(self._template.render(messages, generating=True))
         for position, part in enumerate(parts):
             if position % 2 == 0:
-                ids = self._encode(part, specials=True)
-                if position == 0:
-                    ids = self._with_bos(ids)
-                pieces.append((ids, None))
+                ids = self._ids.of_template(part)
+                pieces.append((self._with_bos(ids) if position == 0 else ids, None))
             else:
-                text, mark = kept.get(int(part), (_MARK.format(part), None))
-                pieces.append((self._encode(text, specials=False), mark))
+                text, own = kept[int(part)]
+                pieces.append((self._ids.of_text(text), own))
         return [piece for piece in pieces if piece[0]]
 
     def _with_bos(self, ids: list[int]) -> list[int]:
@@ -294,58 +292,9 @@ class Prompt:
         closing = self.closing_ids
         return len(closing) if ids[: len(closing)] == closing else 0
 
-    def _special_ids(self) -> list[int]:
-        return [int(i) for i in self.tokenizer.get_added_vocab().values()]
-
-    def _encode(self, text: str, *, specials: bool = True) -> list[int]:
-        if not text:
-            return []
-        ids = self.tokenizer(
-            text,
-            add_special_tokens=False,
-            split_special_tokens=not specials,
-            verbose=False,
-        )["input_ids"]
-        return [int(i) for i in ids]
-
-    def _takes_system(self) -> bool:
-        probe = [{"role": "system", "content": _MARK.format(0)}, *_asked("?")]
-        try:
-            return _MARK.format(0) in self._render(probe, generating=True)
-        except ModelError:
-            return False
-
-    def _render(self, messages: list[dict[str, str]], *, generating: bool) -> str:
-        """The template's text. transformers renders in an immutable sandbox."""
-        if self.is_chat:
-            extra = {"chat_template": self._template}
-        else:
-            extra = {"chat_template": _plain_template()}
-        try:
-            text = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=generating, **extra
-            )
-        except Exception as error:  # whatever a template's own code raises
-            roles = ", ".join(message["role"] for message in messages)
-            raise ModelError(
-                f"The model's chat template refuses the turns {roles}: {error}."
-            ) from None
-        if len(text) > _LONGEST_RENDERING:
-            raise ModelError("The model's chat template renders more than 20 MB of text.")
-        return str(text)
+    def _is_space(self, token: int) -> bool:
+        return not str(self.tokenizer.decode([token])).strip()
 
 
 def _asked(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
-
-
-def _chat_template(tokenizer: Any) -> str:
-    template = tokenizer.chat_template
-    if isinstance(template, dict):  # several named templates: the unnamed one is "default"
-        template = template.get("default") or next(iter(template.values()))
-    return str(template)
-
-
-def _plain_template() -> str:
-    folder = resources.files("luthier.prompts") / "chat_templates"
-    return (folder / "plain.jinja").read_text(encoding="utf-8")

@@ -32,7 +32,7 @@ def offer(name: str) -> tuple[dict[str, Callable[[], Servable]], str]:
         # arms that ask the same model share it; its generator is guarded by a lock
         pool = ModelPool(run.task.folder)
         return {arm: partial(run.answerer, arm, pool) for arm in run.finished_arms()}, default
-    shown = folder.name if folder.is_dir() else name
+    shown = folder.resolve().name if folder.is_dir() else name
     if not (folder / "model" / "prompt.json").is_file() and not (folder / "prompt.json").is_file():
         resolve(name)  # a name that nothing answers to is told at once
     return {shown: lambda: open_any(name, ModelPool()).answerer}, shown

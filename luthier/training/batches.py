@@ -22,9 +22,11 @@ def plan(lengths: Sequence[int], *, batch_size: int, epochs: float, seed: int) -
     Args:
         lengths: tokens of each example.
         batch_size: examples a step; the last batch of an epoch may hold fewer.
-        epochs: passes over the data; at least one step is planned.
+        epochs: passes over the data; at least one step is planned when there is any data.
         seed: decides the order.
     """
+    if not lengths:
+        return []
     steps: list[list[int]] = []
     per_epoch = math.ceil(len(lengths) / batch_size)
     wanted = max(1, round(epochs * per_epoch))

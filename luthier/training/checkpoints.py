@@ -6,6 +6,7 @@ Tensors are safetensors, the rest is JSON; nothing is pickled.
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,14 @@ from safetensors.torch import load_file, save_file
 from luthier.files import folder_atomically, read_json, sha256_of, write_json
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was stored after an optimiser step: tensors by name, and plain values."""
+
+    tensors: dict[str, torch.Tensor]
+    state: dict[str, Any]
+
+
 class Checkpoints:
     """The checkpoints of one training stage, the newest two of them kept.
 
@@ -22,6 +31,7 @@ class Checkpoints:
         folder: where they are.
         identity: a hash of all that must be equal for a checkpoint to be of use (data, settings,
             model); others are left alone.
+        keep: how many to keep; an older one serves when the newest is damaged.
     """
 
     def __init__(self, folder: Path, identity: str, *, keep: int = 2) -> None:
@@ -30,8 +40,12 @@ class Checkpoints:
         self.keep = keep
 
     def save(self, step: int, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
-        """Store the state after `step` optimiser steps."""
-        with folder_atomically(self.folder / f"step-{step:07d}") as part:
+        """Store the state after `step` optimiser steps.
+
+        Raises:
+            RunError: the disk is full or may not be written.
+        """
+        with folder_atomically(self._at(step)) as part:
             save_file(
                 {name: value.contiguous() for name, value in tensors.items()},
                 part / "state.safetensors",
@@ -45,27 +59,39 @@ class Checkpoints:
                     **state,
                 },
             )
-        for old in self._all()[: -self.keep]:
+        for old in self._own()[: -self.keep]:
             shutil.rmtree(old, ignore_errors=True)
 
-    def newest(self) -> tuple[dict[str, torch.Tensor], dict[str, Any], list[str]] | None:
-        """The newest whole checkpoint: tensors, state, and notes on damaged ones passed over."""
+    def newest(self) -> tuple[Checkpoint | None, list[str]]:
+        """The newest whole checkpoint, and notes on those passed over."""
         notes: list[str] = []
-        for folder in reversed(self._all()):
+        for folder in reversed(self._own()):
             try:
                 state = read_json(folder / "state.json")
-                if state["identity"] != self.identity:
-                    continue
                 if sha256_of(folder / "state.safetensors") != state["sha256"]:
                     raise ValueError("its checksum differs")
-                return load_file(folder / "state.safetensors"), state, notes
+                tensors = load_file(folder / "state.safetensors")
+                return Checkpoint(tensors, state), notes
             except Exception as error:  # any damage at all means: use the one before
                 notes.append(f"Checkpoint {folder.name} is damaged and was passed over: {error}")
-        return None
+        others = [path for path in self._all() if path not in self._own()]
+        if others:
+            notes.append(
+                f"{len(others)} checkpoints in {self.folder} belong to other data, settings or "
+                "another model, and were not used."
+            )
+        return None, notes
 
     def clear(self) -> None:
         """Remove them all, once the result is stored."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _at(self, step: int) -> Path:
+        # checkpoints of other settings must neither be overwritten nor crowd these out
+        return self.folder / f"step-{step:07d}-{self.identity[:12]}"
+
+    def _own(self) -> list[Path]:
+        return [path for path in self._all() if path.name.endswith(f"-{self.identity[:12]}")]
 
     def _all(self) -> list[Path]:
         return sorted(self.folder.glob("step-*")) if self.folder.is_dir() else []

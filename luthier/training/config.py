@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from luthier.errors import InputError
 from luthier.task import Training
 
 Method = Literal["lora", "full"]
@@ -69,7 +70,26 @@ def decide(
     bfloat16: bool,
     seed: int,
 ) -> TrainingConfig:
-    """Fill in what the task leaves open."""
+    """Fill in what the task leaves open.
+
+    Args:
+        wishes: the task's training section.
+        method: "lora" or "full".
+        examples: how many there are to learn from.
+        hidden_size: the model's width.
+        context_length: tokens the model reads at most.
+        bfloat16: whether this machine is faster in it.
+        seed: decides order and initial values.
+
+    Raises:
+        InputError: `training.max_tokens` is more than the model reads.
+    """
+    if wishes.max_tokens is not None and wishes.max_tokens > context_length:
+        raise InputError(
+            f"`training.max_tokens` is {wishes.max_tokens}, and the model reads at most "
+            f"{context_length} tokens.",
+            fix="Lower it, or leave it out.",
+        )
     given = {
         key: value
         for key, value in wishes.model_dump().items()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -20,6 +20,9 @@ from luthier.training.checkpoints import Checkpoints
 from luthier.training.config import TrainingConfig
 from luthier.training.objective import Objective, TrainingItem
 from luthier.training.optimizer import MasterAdamW, learning_rate_at
+
+#: Values of each tensor that are compared to see whether training changed anything.
+_SAMPLED = 10_000
 
 
 class TrainingError(LuthierError):
@@ -96,18 +99,20 @@ def fit(
         )
     steps = plan(lengths, batch_size=config.batch_size, epochs=config.epochs, seed=config.seed)
     optimizer = MasterAdamW(trainable(model), weight_decay=config.weight_decay)
-    before = {name: master.detach().clone() for name, master in optimizer.masters.items()}
+    before = _samples(optimizer)
     torch.manual_seed(config.seed)
     done, tokens, spent = 0, 0, 0.0
     curve: list[tuple[int, float]] = []
     notes: list[str] = []
-    if checkpoints and (found := checkpoints.newest()):
-        tensors, state, notes = found
-        optimizer.load(tensors)
-        torch.set_rng_state(tensors["rng"])
-        done, tokens, spent = state["step"], state["tokens"], state["seconds"]
-        curve = [(int(step), float(loss)) for step, loss in state["curve"]]
-        notes.append(f"Continued after step {done} of {len(steps)}.")
+    if checkpoints:
+        found, notes = checkpoints.newest()
+        if found:
+            optimizer.load(found.tensors)
+            _set_random(found.tensors)
+            state = found.state
+            done, tokens, spent = state["step"], state["tokens"], state["seconds"]
+            curve = [(int(step), float(loss)) for step, loss in state["curve"]]
+            notes.append(f"Continued after step {done} of {len(steps)}.")
 
     model.train()
     started = time.perf_counter() - spent
@@ -118,6 +123,8 @@ def fit(
             named = ", ".join(str(row + 1) for row in rows)
             raise TrainingError(f"A batch has no trained token (training examples {named}).")
         total = 0.0
+        # what carries no loss need not be read
+        rows = [row for row in rows if weights[row]]
         for part in micro_batches(rows, lengths, config.micro_tokens):
             loss = objective.loss(model, [items[row] for row in part])
             (loss / valid).backward()
@@ -143,11 +150,19 @@ def fit(
         if checkpoints and every and (step + 1) % every == 0 and step + 1 < len(steps):
             checkpoints.save(
                 step + 1,
-                {**optimizer.state(), "rng": torch.get_rng_state()},
+                {**optimizer.state(), **_random()},
                 {"tokens": tokens, "seconds": seconds, "curve": curve},
             )
     model.eval()
-    if all(torch.equal(before[name], master) for name, master in optimizer.masters.items()):
+    # the loss of a step is computed before its update, so the last update has not been looked at
+    if not all(bool(m.isfinite().all()) for m in optimizer.masters.values()):
+        raise TrainingError(
+            f"Weights are not finite after step {len(steps)} of {len(steps)} "
+            f"(learning rate {config.learning_rate:g}).",
+            fix="Lower training.learning_rate, or set training.precision: float32.",
+        )
+    after = _samples(optimizer)
+    if all(torch.equal(before[name], after[name]) for name in before):
         raise TrainingError("Training changed no weight.", fix="Raise training.learning_rate.")
     return Trained(
         steps=len(steps),
@@ -155,6 +170,30 @@ def fit(
         seconds=time.perf_counter() - started,
         final_loss=curve[-1][1],
         curve=curve,
-        weights={name: m.detach().clone() for name, m in optimizer.masters.items()},
+        weights={name: master.detach() for name, master in optimizer.masters.items()},
         notes=notes,
     )
+
+
+@torch.no_grad()
+def _samples(optimizer: MasterAdamW) -> dict[str, torch.Tensor]:
+    """Some values of every trained tensor, from all over it; a whole copy would be as large as
+    the model."""
+    return {
+        name: master.flatten()[:: max(1, master.numel() // _SAMPLED)].clone()
+        for name, master in optimizer.masters.items()
+    }
+
+
+def _random() -> dict[str, torch.Tensor]:
+    """Where the random numbers of dropout are, on the CPU and on the GPU."""
+    state = {"rng": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["rng_cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def _set_random(state: Mapping[str, torch.Tensor]) -> None:
+    torch.set_rng_state(state["rng"])
+    if "rng_cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["rng_cuda"])

@@ -90,7 +90,8 @@ def next_token_loss(
     def part_loss(part: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
         return functional.cross_entropy(logits(model, part), goal, reduction="sum")
 
-    total = hidden.new_zeros((), dtype=torch.float32)
+    # starts from the hidden states so that there is a gradient when no token is trained
+    total = hidden[:0].float().sum()
     for start in range(0, hidden.shape[0], chunk):
         part = slice(start, start + chunk)
         total = total + checkpoint(part_loss, hidden[part], targets[part], use_reentrant=False)

@@ -81,7 +81,7 @@ class MasterAdamW:
         for name, master in self.masters.items():
             master.copy_(state[f"master.{name}"])
             held = {
-                key: state[f"adam.{key}.{name}"].clone()
+                key: state[f"adam.{key}.{name}"].to(master.device, copy=True)
                 for key in ("step", "exp_avg", "exp_avg_sq")
                 if f"adam.{key}.{name}" in state
             }

