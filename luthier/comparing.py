@@ -32,7 +32,7 @@ from luthier.generation.answers import Answer
 from luthier.models.pool import ModelPool
 from luthier.progress import Reporter
 from luthier.runs import Run, anchored, disk_is_full, identity_of
-from luthier.task import Budget, Task
+from luthier.task import Task
 from luthier.verdict.compare import ArmResult, compare
 from luthier.verdict.decide import decide
 from luthier.verdict.document import build_verdict
@@ -78,7 +78,7 @@ def run(
     if seed is not None:
         changes["seed"] = seed
     if minutes is not None:
-        changes["budget"] = Budget(minutes=minutes)
+        changes["budget"] = {"minutes": minutes}
     task = anchored(task.changed(**changes))
     reporter = reporter or Reporter()
 

@@ -67,6 +67,7 @@ def train(
         RunError: `out` is taken.
         ModelError: the model cannot be found or loaded.
     """
+    from luthier.models.tuned import base_record
     from luthier.training.config import Method
     from luthier.training.stage import train_stage
 
@@ -86,6 +87,7 @@ def train(
     model, base = (start, None) if start else (task.model, task.folder)
     if start and (stored := _trained_folder(Path(start))):
         model = str(stored.absolute())
+    base_record(model or task.model, base)  # a name that nothing answers to is told at once
     prepared = prepare(task)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -95,6 +95,10 @@ def out(home: Path) -> Path:
     return home / "out"
 
 
+def locked_test(out: Path) -> list[Example]:
+    return [Example.from_row(row) for row in read_jsonl(out / "data" / "test.jsonl")]
+
+
 # ---- the folder --------------------------------------------------------------------------------
 
 
@@ -253,17 +257,10 @@ def test_serving_offers_every_arm_by_name(
     assert default == Run.open(out).verdict["recommendation"]
     for name, load in servables.items():
         rows = read_jsonl(out / "arms" / name / "predictions.jsonl")
-        asked = [example.messages for example in test_examples(out)]
+        asked = [example.messages for example in locked_test(out)]
         servable = load()
         assert servable.name == name
         assert [a.text for a in servable.answer(asked)] == [row["prediction"] for row in rows]
-
-
-def test_examples(out: Path) -> list[Example]:
-    return [Example.from_row(row) for row in read_jsonl(out / "data" / "test.jsonl")]
-
-
-test_examples.__test__ = False  # type: ignore[attr-defined]
 
 
 # ---- every kind of task ------------------------------------------------------------------------
@@ -294,7 +291,7 @@ def test_a_whole_run_of_every_kind(kind: str, roomy: Path, tmp_path: Path) -> No
     for name in ARMS:
         rows = read_jsonl(run.arm_folder(name) / "predictions.jsonl")
         assert len(rows) == verdict["n_test"]
-        asked = [example.messages for example in test_examples(run.folder)]
+        asked = [example.messages for example in locked_test(run.folder)]
         answers = run.answerer(name).answer(asked)
         assert [answer.text for answer in answers] == [row["prediction"] for row in rows]
         assert all(row["completion_tokens"] <= 12 for row in rows)
@@ -317,7 +314,7 @@ def test_fitting_never_sees_the_test(
     run = luthier.run(path, out=tmp_path / "out")
     (place,) = seen
     assert "test" not in vars(place)
-    tested = {example.input for example in test_examples(run.folder)}
+    tested = {example.input for example in locked_test(run.folder)}
     assert tested
     assert not tested & {e.input for e in (*place.train, *place.validation)}
     assert len(tested) + len(place.train) + len(place.validation) == 40
@@ -515,7 +512,7 @@ def test_default_folders_count_up_and_resume_finds_its_own(
 
 @pytest.mark.parametrize("missing", ["nowhere", "."])
 def test_opening_what_is_no_run(tmp_path: Path, missing: str) -> None:
-    with pytest.raises(RunError, match="does not exist|holds no run"):
+    with pytest.raises(RunError, match=r"does not exist|holds no run"):
         Run.open(tmp_path / missing)
 
 

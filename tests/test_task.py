@@ -201,6 +201,105 @@ def test_a_task_comes_back_from_its_dictionary(tmp_path: Path) -> None:
     assert again.data == first.data
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"seed": "many"}, "`seed`: a whole number is expected, not 'many'."),
+        ({"seed": 1.5}, "`seed`: a whole number is expected, not 1.5."),
+        ({"seed": True}, "`seed`: YAML reads yes, no"),
+        ({"seed": -1}, "`seed` must be at least 0, not -1."),
+        ({"seed": None}, "not nothing. Give it a value, or leave the key out."),
+        ({"budget": {"minutes": False}}, "`budget.minutes`: YAML reads"),
+        ({"budget": {"minutes": float("inf")}}, "`budget.minutes`: a finite number is expected"),
+        ({"success": {"at_least": float("nan")}}, "`success.at_least`"),
+        ({"success": {"margin": 1}}, "`success.margin` must be less than 1, not 1."),
+        ({"data": data(limit={"train": True})}, "`data.limit.train`: YAML reads"),
+        ({"data": data(train="")}, "`data.train`: is blank"),
+        ({"data": data(input="  ")}, "`data.input`: is blank"),
+        ({"data": data(test=" ")}, "`data.test`: is blank"),
+        ({"data": "rows.csv"}, "`data`: a section of `key: value` lines is expected, not 'rows"),
+        ({"training": []}, "`training`: a section of `key: value` lines is expected, not a list."),
+        ({"labels": [True, False]}, "`labels`: YAML reads yes, no"),
+        ({"labels": ["a", "a "]}, "a listed twice"),
+        ({"labels": [1, 2]}, "`labels.0`: text is expected, not 1. Put quotes around it."),
+        ({"labels": "a, b"}, "`labels`: a list is expected, not 'a, b'."),
+        ({"arms": "lora"}, "`arms`: a list of names, or auto, is expected, not 'lora'."),
+        ({"arms": {"lora": 1}}, "`arms`: a list of names, or auto, is expected, not a section."),
+        ({"arms": ["lora", 3]}, "`arms.1`: text is expected, not 3."),
+        ({"name": 3}, "`name`: text is expected, not 3. Put quotes around it."),
+        ({"name": "a b"}, "`name` is 'a b'; it may hold letters"),
+        ({"name": ""}, "`name` is empty."),
+        ({"kind": 5}, "`kind`: one of classification, "),
+        ({"training": {"overlong": "drp"}}, "`training.overlong` is 'drp'. Did you mean 'drop'?"),
+    ],
+)
+def test_what_is_wrong_is_said_in_plain_words(changes: dict[str, Any], said: str) -> None:
+    message = failure(**changes)
+    assert said in message
+    for jargon in ("valid tuple", "instance of", "Input should", "dictionary"):
+        assert jargon not in message
+
+
+def test_each_mistake_is_said_once() -> None:
+    assert failure(arms="lora").count("`arms`") == 1
+    assert failure(arms=["lora", 3]).count("`arms") == 1
+
+
+def test_labels_are_stripped() -> None:
+    assert task(labels=[" yes", "no\n"]).labels == ("yes", "no")
+
+
+def test_an_endless_value_is_not_written_out() -> None:
+    bomb: Any = "x"
+    for _ in range(60):
+        bomb = [bomb, bomb]
+    assert len(failure(kind=bomb)) < 300
+    assert len(failure(name=bomb)) < 300
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: a\nname: b\n", "line 2, column 1: the key `name` is given twice, first in line 1"),
+        ("data:\n  train: a\n  test: b\n  train: c\n", "line 4, column 3: the key `train`"),
+        ("a: " + "[" * 5000, "nested too deeply"),
+        ("a: " + "{a: " * 5000, "nested too deeply"),
+        ("name: a\ngoal: b\0c\n", "line 2 holds a NUL byte. Take it out."),
+        ("name: a\n\x07\n", "line 2 holds the control character U+0007"),
+        ("name: 2024-99-99\n", "a value that YAML cannot read"),
+        ("name: " + "9" * 5000, "a value that YAML cannot read"),
+        ("name: !!python/object:os.system x\n", "could not determine a constructor"),
+        ("? [a]\n: b\n", "line 1"),
+    ],
+)
+def test_odd_yaml(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "task.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        Task.load(path)
+    assert str(caught.value).startswith(str(path))
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < 400 + len(str(path))
+
+
+def test_merged_keys_may_be_given_again(tmp_path: Path) -> None:
+    path = tmp_path / "task.yaml"
+    path.write_text(
+        "name: a\nkind: chat\ndata:\n  <<: {train: b.csv, messages: m}\n  train: a.csv\n",
+        encoding="utf-8",
+    )
+    assert Task.load(path).data.train == "a.csv"
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=60) | st.text(alphabet="ab:-[]{}&*!? \n\t'\"#|>0", max_size=60))
+def test_no_file_ends_in_a_traceback(tmp_path_factory: Any, content: bytes | str) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError):
+        Task.load(path)
+
+
 @settings(deadline=None)
 @given(
     st.recursive(

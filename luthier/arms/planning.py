@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from luthier.arms.base import ARMS, Arm, Workplace
-from luthier.errors import InputError
+from luthier.errors import InputError, did_you_mean
 from luthier.task import Task
 
 
@@ -40,6 +40,11 @@ def choose_arms(task: Task) -> tuple[list[Planned], list[Planned]]:
     if task.arms != "auto":
         chosen = []
         for name in dict.fromkeys(task.arms):
+            if name not in ARMS:
+                raise InputError(
+                    f"{task.path}: `arms` names {name!r}, which is no arm.",
+                    fix=did_you_mean(name, ARMS.names()),
+                )
             arm = ARMS.get(name)()
             if why := arm.unsuited(task):
                 raise InputError(f"{task.path}: {why}.", fix="Take it out of `arms`.")

@@ -92,6 +92,7 @@ class PromptedAnswerer(Answerer):
         self.context_length = context_length
         self.generates = reading.way == GENERATE
         self._owns_model = owns_model
+        self._primed = False
         self._label_ids = [prompt.answer_ids(label) for label in self.labels]
 
     @property
@@ -107,6 +108,7 @@ class PromptedAnswerer(Answerer):
     ) -> list[Answer]:
         """See `Answerer.answer`."""
         prompts = [self._ids(conversation, options) for conversation in conversations]
+        self._prime(len(prompts))
         if self.generates:
             stopping, sampling = self._settings(options)
             return self.generator.generate(prompts, stopping, sampling, progress)
@@ -123,8 +125,15 @@ class PromptedAnswerer(Answerer):
         if not self.generates:
             yield from super().stream(conversation, options)
             return
+        self._prime(1)
         stopping, sampling = self._settings(options)
         yield from self.generator.stream(self._ids(conversation, options), stopping, sampling)
+
+    def _prime(self, questions: int) -> None:
+        """Read instruction and examples once, for questions that come one at a time."""
+        if questions == 1 and not self._primed:
+            self._primed = True
+            self.generator.prime([self.prompt.ask((Message("user", x),)) for x in ("a", "0")])
 
     def _ids(self, conversation: Conversation, options: AnswerOptions | None) -> list[int]:
         new = self._room(options)

@@ -89,6 +89,11 @@ class Generator:
         with self._lock:
             yield from self._stream(prompt, stopping, sampling or Sampling())
 
+    def prime(self, prompts: Sequence[Sequence[int]]) -> None:
+        """Compute what these prompts start with, so that one that starts so is answered sooner."""
+        with self._lock, torch.inference_mode():
+            self._runner.shared_prefix(prompts, 1)
+
     def score(
         self,
         prompts: Sequence[Sequence[int]],

@@ -14,6 +14,8 @@ from luthier.models.heads import body, keeps_state
 
 #: Shorter beginnings are not worth a pass of their own.
 _SHORTEST_PREFIX = 8
+#: Caches of beginnings that are held at once.
+_PREFIXES_KEPT = 4
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ class Runner:
         windows = [getattr(config, key, None) for key in ("sliding_window", "attention_chunk_size")]
         #: tokens a layer looks back at most; None when all see everything
         self.window = min((int(w) for w in windows if w), default=None)
-        self._prefix: tuple[tuple[int, ...], RoomyCache] | None = None
+        # the newest last; several, because a server asks one model by several prompts
+        self._prefixes: dict[tuple[int, ...], RoomyCache] = {}
 
     def shared_prefix(self, prompts: Sequence[Sequence[int]], new: int) -> Prefix:
         """The tokens that all prompts start with, computed (or found computed before).
@@ -94,23 +97,29 @@ class Runner:
         if length < _SHORTEST_PREFIX:
             return Prefix(0, None)
         ids = tuple(prompts[0][:length])
-        if self._prefix is None or self._prefix[0] != ids:
+        cache = self._prefixes.pop(ids, None)
+        if cache is None:
             cache = RoomyCache(self.layers, 1, length)
             body(self.model)(
                 input_ids=torch.tensor([ids], device=self.device),
                 past_key_values=cache,
                 use_cache=True,
             )
-            self._prefix = (ids, cache)
-        return Prefix(length, self._prefix[1])
+        self._prefixes[ids] = cache
+        while len(self._prefixes) > _PREFIXES_KEPT:
+            del self._prefixes[next(iter(self._prefixes))]
+        return Prefix(length, cache)
 
     def prefix_in_use(self, prompt: Sequence[int]) -> Prefix:
-        """A prefix computed earlier, when this prompt starts with it too."""
-        if self._prefix is not None:
-            ids, cache = self._prefix
-            if len(prompt) > len(ids) and tuple(prompt[: len(ids)]) == ids:
-                return Prefix(len(ids), cache)
-        return Prefix(0, None)
+        """The longest prefix computed earlier that this prompt starts with too."""
+        start = tuple(prompt)
+        fitting = [
+            ids for ids in self._prefixes if len(start) > len(ids) and start[: len(ids)] == ids
+        ]
+        if not fitting:
+            return Prefix(0, None)
+        longest = max(fitting, key=len)
+        return Prefix(len(longest), self._prefixes[longest])
 
     def read(self, suffixes: Sequence[Sequence[int]], prefix: Prefix, room: int) -> ReadRows:
         """Run what follows the prefix of each row, padded on the left.

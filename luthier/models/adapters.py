@@ -6,14 +6,16 @@ Adapters are peft's, in peft's file format, so that other engines load them.
 from __future__ import annotations
 
 import contextlib
+import copy
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from luthier.errors import ModelError
+from luthier.models.gguf_files import quiet
 
 _FIX = "Load it on the base model it was trained on."
 
@@ -39,10 +41,13 @@ def add_lora(model: Any, *, rank: int, alpha: float, dropout: float, base: str) 
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
+    modules = [name for name, _ in model.named_modules()]
     with _quiet():
         adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
+    held = adapted.peft_config["default"]
     # peft would put the folder the weights were read from
-    adapted.peft_config["default"].base_model_name_or_path = base
+    held.base_model_name_or_path = base
+    held.target_modules = _short(held.target_modules, modules)
     for name, parameter in adapted.named_parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(model.dtype)
@@ -77,14 +82,19 @@ def save(model: Any, weights: Mapping[str, torch.Tensor], folder: Path, tokenize
             state_dict=dict(weights),
             save_embedding_layers=False,
         )
-        model.peft_config["default"].save_pretrained(str(folder))
+        config = copy.copy(model.peft_config["default"])
+        # a set has no order, and a file should be the same every time
+        config.target_modules = sorted(config.target_modules)
+        config.inference_mode = True
+        config.save_pretrained(str(folder))
         save_file(
             {name: value.contiguous() for name, value in state.items()},
             folder / "adapter_model.safetensors",
             metadata={"format": "pt"},
         )
     else:
-        model.save_pretrained(str(folder))
+        with quiet():
+            model.save_pretrained(str(folder))
         tokenizer.save_pretrained(str(folder))
 
 
@@ -139,6 +149,14 @@ def merge(model: Any, folder: Path) -> Any:
         if name in vars(merged):
             delattr(merged, name)
     return merged.requires_grad_(True).eval()
+
+
+def _short(targets: Iterable[str], modules: Sequence[str]) -> set[str]:
+    """The last parts of the names (`q_proj`), where those mean the same modules: that is what
+    other engines expect, and it shows when a base has layers that the adapter knows nothing of."""
+    full = set(targets)
+    last = {name.rsplit(".", 1)[-1] for name in full}
+    return last if {m for m in modules if m.rsplit(".", 1)[-1] in last} == full else full
 
 
 @contextlib.contextmanager

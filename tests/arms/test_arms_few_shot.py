@@ -113,7 +113,9 @@ def test_rows_that_never_fit(tiny_model: Path, tmp_path: Path) -> None:
 
 def test_rows_of_several_turns_are_passed_over(tiny_model: Path, tmp_path: Path) -> None:
     talks = [
-        Example(str(i), (Message("user", "a"), Message("assistant", "b"), Message("user", "c")), "d")
+        Example(
+            str(i), (Message("user", "a"), Message("assistant", "b"), Message("user", "c")), "d"
+        )
         for i in range(5)
     ]
     place = workplace(

@@ -49,7 +49,7 @@ def test_named_arms_run_in_their_order_once() -> None:
 
 
 def test_an_unknown_arm_suggests_the_nearest() -> None:
-    with pytest.raises(InputError, match=r"Unknown arm 'few_shots'.*'few-shot'"):
+    with pytest.raises(InputError, match=r"`arms` names 'few_shots', which.*'few-shot'"):
         choose_arms(task(MODEL, arms=["few_shots"]))
 
 
@@ -87,4 +87,4 @@ def test_the_most_common_answer(
     answerer = Majority().open(place.task, None, tmp_path, fit.settings, place.pool)
     asked = [e.messages for e in place.validation]
     assert [a.text for a in answerer.answer(asked)] == [answer] * len(asked)
-    assert list(answerer.stream(asked[0]))[0] == answer
+    assert next(iter(answerer.stream(asked[0]))) == answer

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from conftest import make_tokenizer
+from tiny_models import make_tokenizer
 
 
 def random_prompts(lengths: Sequence[int], *, shared: int = 0, seed: int = 0) -> list[list[int]]:

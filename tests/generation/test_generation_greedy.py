@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import make_tokenizer
 from generation_fakes import plainly_generated, random_prompts, window_model
+from tiny_models import make_tokenizer
 
 from luthier.data.examples import Message
 from luthier.errors import InputError, ModelError

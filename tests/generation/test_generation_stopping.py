@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import make_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import make_tokenizer
 
 from luthier.generation.answers import Answer
 from luthier.generation.local import Generator

@@ -88,6 +88,8 @@ def test_peft_itself_reads_what_is_stored(tmp_path: Path) -> None:
     held = json.loads((folder / "adapter_config.json").read_text())
     assert held["base_model_name_or_path"] == "a-name"
     assert (held["r"], held["lora_alpha"], held["inference_mode"]) == (4, 8, True)
+    projections = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
+    assert held["target_modules"] == projections
     theirs = PeftModel.from_pretrained(base(tmp_path / "base"), str(folder))
     torch.testing.assert_close(logits(theirs), logits(model))
 

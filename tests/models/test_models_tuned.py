@@ -125,9 +125,9 @@ def test_the_recorded_folder_comes_before_the_name(tmp_path: Path) -> None:
         add_stage(
             base,
             tmp_path / "s",
-            **{"base_name": "base"},
+            base_name="base",
             seed=1,
-            **{"model_folder": record["model_folder"]},
+            model_folder=record["model_folder"],
         )
     )
     loaded = load_any(str(tmp_path / "s"), torch.float32, base=tmp_path / "wrong")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import CHAT_TEMPLATE, make_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import CHAT_TEMPLATE, make_tokenizer
 
 from luthier.data.examples import Conversation, Message
 from luthier.errors import ModelError
@@ -145,6 +145,20 @@ class TestRoleTokensInText:
         for ids in (prompt.ask(asked("a <tool> b<tool>")), prompt.answer_ids("a <tool> b<tool>")):
             assert tool not in ids
             assert "a <tool> b<tool>" in tokenizer.decode(ids)
+
+    def test_they_are_cut_into_tokens_like_any_text(self) -> None:
+        from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+        from transformers import PreTrainedTokenizerFast
+
+        letters = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "<|"]
+        inner = Tokenizer(models.BPE({c: i for i, c in enumerate(letters)}, [("<", "|")]))
+        inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        inner.decoder = decoders.ByteLevel()
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_object=inner, bos_token=START, eos_token=END, chat_template=CHAT_TEMPLATE
+        )
+        ids = Prompt(tokenizer).answer_ids(END)
+        assert tokenizer.convert_ids_to_tokens(ids) == ["<|", *"im_end|>", END]
 
     def test_an_answer_that_spells_a_stop_token_does_not_stop(self) -> None:
         prompt = Prompt(TOKENIZER)

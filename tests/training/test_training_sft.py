@@ -91,7 +91,7 @@ def test_one_batch_is_many_small_ones_and_padding_changes_nothing(
 
 
 def test_a_shared_beginning_in_a_model_with_a_sliding_window() -> None:
-    from conftest import make_tokenizer
+    from tiny_models import make_tokenizer
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
     torch.manual_seed(3)
