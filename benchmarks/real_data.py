@@ -68,7 +68,7 @@ def sst2(data: Path, folder: Path) -> dict[str, Any]:
             "test": str(data / "sst2" / "test.jsonl"),
             "input": "{{ sentence }}",
             "output": "{{ sentiment }}",
-            "limit": {"train": 400, "validation": 100, "test": 200},
+            "limit": {"train": 300, "validation": 80, "test": 150},
         },
     }
 
@@ -102,7 +102,7 @@ def wnut17(data: Path, folder: Path) -> dict[str, Any]:
             "test": write_rows(folder / "test.jsonl", conll(source / "emerging.test.annotated")),
             "input": "{{ tokens | join(' ') }}",
             "output": "{{ tokens | entities(tags) }}",
-            "limit": {"train": 400, "validation": 60, "test": 150},
+            "limit": {"train": 200, "validation": 40, "test": 80},
         },
     }
 
@@ -118,7 +118,7 @@ def e2e(data: Path, folder: Path) -> dict[str, Any]:
             "input": "{{ mr }}",
             "output": "{{ ref }}",
             "group": "mr",
-            "limit": {"train": 250, "test": 100},
+            "limit": {"train": 150, "validation": 30, "test": 80},
         },
     }
 
@@ -144,7 +144,7 @@ def multi30k(data: Path, folder: Path) -> dict[str, Any]:
             "test": pairs("test"),
             "input": "{{ en }}",
             "output": "{{ de }}",
-            "limit": {"train": 300, "validation": 60, "test": 100},
+            "limit": {"train": 150, "validation": 30, "test": 80},
         },
     }
 
@@ -171,7 +171,7 @@ def squad(data: Path, folder: Path) -> dict[str, Any]:
             "input": "{{ context }}\n\nQuestion: {{ question }}",
             "output": "{{ answer }}",
             "group": "title",
-            "limit": {"train": 200, "validation": 60, "test": 100},
+            "limit": {"train": 100, "validation": 30, "test": 60},
         },
     }
 
@@ -193,7 +193,7 @@ def amazon_fashion(data: Path, folder: Path) -> dict[str, Any]:
             "train": write_rows(folder / "rows.jsonl", rows),
             "input": "{{ review }}",
             "output": "{{ summary }}",
-            "limit": {"train": 250, "validation": 50, "test": 100},
+            "limit": {"train": 150, "validation": 30, "test": 80},
         },
     }
 

@@ -39,7 +39,7 @@ class TrainingConfig(BaseModel):
     overlong: Literal["error", "drop", "cut"] = "error"
     checkpoint_every: int = 50
     precision: Literal["float32", "bfloat16"] = "bfloat16"
-    micro_tokens: int = 4096
+    micro_tokens: int = 1024
     seed: int = 0
 
 

@@ -92,6 +92,7 @@ def fit(
     """
     lengths = [item.length for item in items]
     weights = [item.weight for item in items]
+    sizes = objective.sizes(items)
     if not any(weights):
         raise TrainingError(
             "None of the examples has a trained token: the loss mask is empty everywhere.",
@@ -125,7 +126,7 @@ def fit(
         total = 0.0
         # what carries no loss need not be read
         rows = [row for row in rows if weights[row]]
-        for part in micro_batches(rows, lengths, config.micro_tokens):
+        for part in micro_batches(rows, sizes, config.micro_tokens):
             loss = objective.loss(model, [items[row] for row in part])
             (loss / valid).backward()
             optimizer.collect()

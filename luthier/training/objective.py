@@ -25,6 +25,9 @@ class TrainingItem(Protocol):
 class Objective(Protocol):
     """Turns items into a summed loss; the loop divides by the weight of the whole step."""
 
+    def sizes(self, items: Sequence[Any]) -> list[int]:
+        """How many tokens each item adds to what a micro-batch computes."""
+
     def loss(self, model: Any, items: Sequence[Any]) -> torch.Tensor:
         """The sum of the losses of the items, a scalar with a gradient."""
 

@@ -3,7 +3,6 @@ tuned arms of a comparison run too."""
 
 from __future__ import annotations
 
-import gc
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -92,6 +91,7 @@ def train_stage(
     from luthier.models.estimate import estimate
     from luthier.models.heads import stop_ids
     from luthier.models.machine import PeakMemory, this_machine
+    from luthier.models.pool import give_back_memory
     from luthier.models.tuned import base_record, describe_any, load_any
     from luthier.training.checkpoints import Checkpoints
     from luthier.training.loop import fit
@@ -164,7 +164,7 @@ def train_stage(
             adapters.save(model, trained.weights, part, loaded.tokenizer)
             write_json(part / "prompt.json", {**base_record(model_name, base), **prompt.to_dict()})
         del model, loaded, objective
-        gc.collect()
+        give_back_memory()
     checkpoints.clear()
     return StageResult(
         method=method,

@@ -52,6 +52,11 @@ class Sft:
         # the last token predicts nothing, so it need not be read
         return Item(taught.ids[:-1], targets)
 
+    def sizes(self, items: Sequence[Item]) -> list[int]:
+        """Their lengths without the beginning they share, which a micro-batch computes once."""
+        shared = shared_prefix(items)
+        return [item.length - shared for item in items]
+
     def loss(self, model: Any, items: Sequence[Item]) -> torch.Tensor:
         """The summed loss of one micro-batch, a scalar. Nothing is averaged here.
 
