@@ -82,7 +82,7 @@ def run(
     task = anchored(task.changed(**changes))
     reporter = reporter or Reporter()
 
-    deciding_metric(task.scored_by, task.kind)
+    _check_metric(task)
     planned, left_out = choose_arms(task)
     prepared = prepare(task)
     identity = identity_of(task, prepared.splits, prepared.labels)
@@ -377,6 +377,13 @@ def _scoring_rows(
         predictions=[a.text for a in answers],
         labels=prepared.labels,
     )
+
+
+def _check_metric(task: Task) -> None:
+    try:
+        deciding_metric(task.scored_by, task.kind)
+    except InputError as error:
+        raise InputError(f"{task.path}: `metric`: {error.message}", fix=error.fix) from None
 
 
 def _refuse_overlong(task: Task, examined: Examined) -> None:

@@ -55,7 +55,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, atomically. Lone surrogates are written as U+FFFD."""
+    """Write `text` as UTF-8, atomically. Lone surrogates are written as "?"."""
     data = text.encode("utf-8", errors="replace")
 
     def write(part: Path) -> None:

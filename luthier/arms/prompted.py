@@ -111,7 +111,7 @@ class PromptedAnswerer(Answerer):
         self._prime(len(prompts))
         if self.generates:
             stopping, sampling = self._settings(options)
-            return self.generator.generate(prompts, stopping, sampling, progress)
+            return self._write(prompts, stopping, sampling, progress)
         scores, seconds = self.generator.score(prompts, self._label_ids, progress)
         return [
             self._pick(row, len(prompt), spent)
@@ -127,7 +127,35 @@ class PromptedAnswerer(Answerer):
             return
         self._prime(1)
         stopping, sampling = self._settings(options)
-        yield from self.generator.stream(self._ids(conversation, options), stopping, sampling)
+        prompt = self._ids(conversation, options)
+        yield from self.generator.stream(prompt, self._within(prompt, stopping), sampling)
+
+    def _write(
+        self,
+        prompts: list[list[int]],
+        stopping: Stopping,
+        sampling: Sampling,
+        progress: Progress | None,
+    ) -> list[Answer]:
+        """Answers; prompts that nearly fill the context get what room there is."""
+        tight = [
+            row for row, ids in enumerate(prompts) if self._within(ids, stopping) is not stopping
+        ]
+        roomy = [row for row in range(len(prompts)) if row not in set(tight)]
+        written = self.generator.generate(
+            [prompts[row] for row in roomy], stopping, sampling, progress
+        )
+        answers = dict(zip(roomy, written, strict=True))
+        for row in tight:
+            own = self._within(prompts[row], stopping)
+            answers[row] = self.generator.generate([prompts[row]], own, sampling, progress)[0]
+        return [answers[row] for row in range(len(prompts))]
+
+    def _within(self, prompt: list[int], stopping: Stopping) -> Stopping:
+        room = (self.context_length or 0) - len(prompt)
+        if room >= stopping.max_new_tokens:
+            return stopping
+        return replace(stopping, max_new_tokens=room)
 
     def _prime(self, questions: int) -> None:
         """Read instruction and examples once, for questions that come one at a time."""
@@ -136,7 +164,10 @@ class PromptedAnswerer(Answerer):
             self.generator.prime([self.prompt.ask((Message("user", x),)) for x in ("a", "0")])
 
     def _ids(self, conversation: Conversation, options: AnswerOptions | None) -> list[int]:
-        new = self._room(options)
+        if self.generates:  # what the asker wants written must fit; else one token at least
+            new = (options and options.max_new_tokens) or 1
+        else:
+            new = max((len(ids) for ids in self._label_ids), default=1)
         ids = self.prompt.ask(conversation)
         if len(ids) + new <= (self.context_length or 0):
             return ids
@@ -149,8 +180,6 @@ class PromptedAnswerer(Answerer):
         raise PromptTooLongError(len(ids), (self.context_length or 0) - new)
 
     def _room(self, options: AnswerOptions | None) -> int:
-        if not self.generates:
-            return max((len(ids) for ids in self._label_ids), default=1)
         return (options and options.max_new_tokens) or self.reading.max_new_tokens
 
     def _settings(self, options: AnswerOptions | None) -> tuple[Stopping, Sampling]:

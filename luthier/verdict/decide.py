@@ -148,7 +148,7 @@ def _deploy(
         else:
             headline += f", at most {margin} worse than {rival.name} ({against})"
         reasons.append(
-            f"{name} - {rival.name}: {wording.signed(pair.difference)} points of {title} "
+            f"{name} against {rival.name}: {wording.signed(pair.difference)} points of {title} "
             f"(95 % interval {wording.interval_of_difference(pair.interval)}, "
             f"{'p < 0.0001' if pair.p < 1e-4 else f'p = {pair.p:.2g}'})."
         )
@@ -225,12 +225,14 @@ def _undecided(
     reasons = [
         f"Undecided {question}: label {wording.more_rows(rows)}"
         for (question, _), rows in zip(open_questions, needed, strict=True)
-    ]
+    ][1:]  # the first is the headline, unless another needs more rows
+    if needed[0] != max(needed):
+        reasons.insert(0, f"Undecided {question}: label {wording.more_rows(needed[0])}")
     for pair in leader.blockers:
         reasons.append(
-            f"{pair.first} - {pair.second}: {wording.signed(pair.difference)} points of {title} "
-            f"(95 % interval {wording.interval_of_difference(pair.interval)}); the lower end "
-            f"would have to lie above -{wording.points(success.margin)}"
+            f"{pair.first} against {pair.second}: {wording.signed(pair.difference)} points of "
+            f"{title} (95 % interval {wording.interval_of_difference(pair.interval)}); the lower "
+            f"end would have to lie above -{wording.points(success.margin)}"
         )
     reasons.append(
         f"Use {leader.name} meanwhile: it leads with {wording.percent(leader.score)} {title} "

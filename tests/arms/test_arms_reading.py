@@ -246,7 +246,7 @@ def test_a_question_too_long_for_the_context(
         Reading(GENERATE, 8),
         context_length=512,
     )
-    with pytest.raises(PromptTooLongError, match="maximum context length is 504 tokens"):
+    with pytest.raises(PromptTooLongError, match="maximum context length is 511 tokens"):
         answerer.answer([(Message("user", "x" * 600),)])
     # what the asker wants written counts, too
     ids = len(prompt.ask((Message("user", "hello"),)))

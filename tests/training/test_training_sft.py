@@ -13,10 +13,24 @@ from training_fakes import items, load
 from luthier.models.adapters import add_lora
 from luthier.prompts.prompt import Taught
 from luthier.training.losses import IGNORED
-from luthier.training.objectives.sft import Item, Sft, computed_tokens, shared_prefix
+from luthier.training.objectives import sft
+from luthier.training.objectives.sft import Item, Sft, computed_tokens, pays, shared_prefix
 
 #: Long enough that all rows share a beginning worth sharing.
 LONG = "Say how many words the question has, in digits."
+
+
+@pytest.fixture(autouse=True)
+def sharing_always_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The examples here are too small for it to pay."""
+    monkeypatch.setattr(sft, "PAYS", 1)
+
+
+def test_sharing_must_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sft, "PAYS", 512)
+    assert pays(160, 8)
+    assert not pays(33, 8)
+    assert not pays(600, 1)
 
 
 def gradients(model: Any, parts: list[list[Item]]) -> tuple[float, dict[str, torch.Tensor]]:

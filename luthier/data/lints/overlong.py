@@ -32,8 +32,11 @@ def overlong(context: LintContext) -> Iterator[Finding]:
             f"{'takes' if len(long) == 1 else 'take'} more than the {most:,} tokens of {key}; the "
             f"longest takes {tokens:,} ({longest.source}). "
         )
-        stops = name != "train" or training.overlong == "error"
-        if name != "train":
+        cut = training.overlong == "cut"
+        stops = not cut if name != "train" else training.overlong == "error"
+        if name != "train" and cut:
+            why = "The start of their question will be cut off, as `training.overlong: cut` asks."
+        elif name != "train":
             why = "The model cannot take the whole of them, so they cannot be answered fairly."
         elif training.overlong == "error":
             why = "Training stops at them, as `training.overlong: error` asks."
@@ -48,5 +51,9 @@ def overlong(context: LintContext) -> Iterator[Finding]:
             head + why,
             "Shorten or remove these rows, take a model with a longer context"
             + (", or raise `training.max_tokens`" if "max_tokens" in key else "")
-            + (", or set `training.overlong` to drop or cut." if name == "train" else "."),
+            + (
+                ", or set `training.overlong` to drop or cut."
+                if name == "train"
+                else ", or set `training.overlong: cut`."
+            ),
         )

@@ -14,6 +14,9 @@ from luthier.training.losses import IGNORED, next_token_loss
 from luthier.training.objective import OBJECTIVES
 from luthier.training.prefix import after_prefix
 
+#: Tokens a micro-batch must save before a pass of its own for the shared beginning pays: on short
+#: rows a second pass through many small operations costs more than it saves (docs/log.md).
+PAYS = 512
 #: Shorter common beginnings are cheaper computed in every row.
 WORTH_SHARING = 16
 
@@ -68,6 +71,8 @@ class Sft:
         """
         device = next(model.parameters()).device
         shared = 0 if keeps_state(model) else shared_prefix(items)
+        if not pays(shared, len(items)):
+            shared = 0
         width = max(item.length for item in items) - shared
         ids = torch.zeros(len(items), width, dtype=torch.long)
         targets = torch.full((len(items), width), IGNORED, dtype=torch.long)
@@ -101,8 +106,15 @@ def shared_prefix(items: Sequence[Item]) -> int:
     return length if length >= WORTH_SHARING and untrained else 0
 
 
+def pays(shared: int, rows: int) -> bool:
+    """Whether computing a shared beginning once saves more than the second pass costs."""
+    return shared > 0 and shared * (rows - 1) >= PAYS
+
+
 def computed_tokens(items: Sequence[Item], batch_size: int) -> int:
     """Tokens one epoch computes: all of them, less the repeats of a shared prefix in a batch."""
     shared = shared_prefix(items)
+    if not pays(shared, min(batch_size, len(items))):
+        shared = 0
     batches = -(-len(items) // batch_size)
     return sum(item.length - shared for item in items) + shared * batches
