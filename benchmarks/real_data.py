@@ -79,9 +79,11 @@ def conll(path: Path) -> list[dict[str, Any]]:
     tags: list[str] = []
     for line in [*path.read_text(encoding="utf-8").splitlines(), ""]:
         if line.strip():
-            token, tag = line.split("\t")[:2]
-            tokens.append(token)
-            tags.append(tag.strip())
+            # a line of the development file holds a byte order mark and nothing else
+            token, _, tag = line.strip().rpartition("\t")
+            if token:
+                tokens.append(token)
+                tags.append(tag)
         elif tokens:
             rows.append({"tokens": tokens, "tags": tags})
             tokens, tags = [], []
