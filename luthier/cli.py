@@ -229,7 +229,17 @@ def train(
     from luthier.display import Display
     from luthier.jobs import train as run_stage
 
-    result = run_stage(task, out=out, method=method, start=start, resume=resume, reporter=Display())
+    try:
+        result = run_stage(
+            task, out=out, method=method, start=start, resume=resume, reporter=Display()
+        )
+    except KeyboardInterrupt:
+        again = shlex.join(["luthier", *(word for word in sys.argv[1:] if word != "--resume")])
+        print(
+            f"\nluthier: interrupted. Checkpoints are kept; continue with:\n  {again} --resume",
+            file=sys.stderr,
+        )
+        raise typer.Exit(130) from None
     if as_json:
         _print_json(result.to_dict())
         return

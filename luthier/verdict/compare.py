@@ -6,6 +6,7 @@ rows that belong together, the paired bootstrap (`luthier.evaluation.statistics`
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -222,16 +223,16 @@ def compare(
     )
 
 
-class _Method:
+class _Method(ABC):
     """Intervals and p-values for arms by number."""
 
     words: str
 
-    def interval(self, arm: int) -> Interval:
-        raise NotImplementedError
+    @abstractmethod
+    def interval(self, arm: int) -> Interval: ...
 
-    def pair(self, i: int, j: int, first: str, second: str, difference: float) -> Pair:
-        raise NotImplementedError
+    @abstractmethod
+    def pair(self, i: int, j: int, first: str, second: str, difference: float) -> Pair: ...
 
 
 class _Exact(_Method):

@@ -7,6 +7,7 @@ divided by 100. A row's own score is the sentence score.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from functools import cached_property
 from typing import Any
 
@@ -21,8 +22,8 @@ _LOG_ZERO = -9999999999.0  # sacreBLEU's logarithm of zero
 class SacreBleu(Metric):
     """A metric whose counts come from sacreBLEU with one reference for each row."""
 
-    def _make(self) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def _make(self) -> Any: ...
 
     @cached_property
     def _counter(self) -> Any:
