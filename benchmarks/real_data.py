@@ -156,13 +156,13 @@ def squad(data: Path, folder: Path) -> dict[str, Any]:
     articles = json.loads((data / "squad" / "dev-v1.1.rebuilt.json").read_text("utf-8"))["data"]
     rows = [
         {
-            "title": article["title"],
+            "paragraph": f"{article['title']} {number}",
             "context": paragraph["context"],
             "question": question["question"],
             "answer": question["answers"][0]["text"],
         }
         for article in articles
-        for paragraph in article["paragraphs"]
+        for number, paragraph in enumerate(article["paragraphs"])
         for question in paragraph["qas"]
     ]
     return {
@@ -172,7 +172,7 @@ def squad(data: Path, folder: Path) -> dict[str, Any]:
             "train": write_rows(folder / "rows.jsonl", rows),
             "input": "{{ context }}\n\nQuestion: {{ question }}",
             "output": "{{ answer }}",
-            "group": "title",
+            "group": "paragraph",
             "limit": {"train": 100, "validation": 30, "test": 60},
         },
     }

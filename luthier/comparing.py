@@ -37,6 +37,8 @@ from luthier.verdict.compare import ArmResult, compare
 from luthier.verdict.decide import decide
 from luthier.verdict.document import build_verdict
 
+#: Fewer groups of test rows than this are not resampled.
+_FEWEST_GROUPS = 5
 #: Versions written to the manifest.
 _LIBRARIES = ("torch", "transformers", "peft", "scikit-learn", "numpy")
 
@@ -270,13 +272,13 @@ class _Comparison:
     def _decide(self) -> None:
         """Compare what the arms left in the folder, decide, and write verdict and report."""
         results = [self._arm_result(p.name) for p in self.planned]
-        clusters = [e.group or f"row {i}" for i, e in enumerate(self.test)]
+        clusters, narrow = clusters_of(self.test)
         compared = compare(results, self.metric, seed=self.task.seed, clusters=clusters)
         decision = decide(compared, self.task.success)
         serious = [f.message for f in self.examined.findings if f.severity != "note"]
         left = [f"{p.name} was left out: {p.why}." for p in self.left_out if "budget" in p.why]
         verdict = build_verdict(
-            self.task, len(self.test), compared, decision, warnings=[*serious, *left]
+            self.task, len(self.test), compared, decision, warnings=[*narrow, *serious, *left]
         )
         write_json(self.run.folder / "verdict.json", verdict)
         from luthier.verdict.report import build_report
@@ -315,6 +317,22 @@ class _Comparison:
                 for metric in metrics_for(self.task.kind, scoring)
             },
         )
+
+
+def clusters_of(test: Sequence[Example]) -> tuple[list[str] | None, list[str]]:
+    """The groups of the test's rows, for the statistics, and what must be said about them.
+
+    Resampling a handful of groups gives intervals that mean nothing (one group: no width at all),
+    so with fewer than five the rows are taken as independent, and the reader is told.
+    """
+    clusters = [e.group or f"row {i}" for i, e in enumerate(test)]
+    found = len(set(clusters))
+    if found >= _FEWEST_GROUPS:
+        return clusters, []
+    return None, [
+        f"The {len(test)} test rows come from only {found} group{'s' * (found != 1)}. The "
+        "intervals treat them as independent and are too narrow: test on rows of more groups."
+    ]
 
 
 class _Recording(Reporter):

@@ -199,6 +199,7 @@ def evaluate(
         InputError, ModelError, RunError: see their messages.
     """
     from luthier.arms.prompted import conversations
+    from luthier.comparing import clusters_of
     from luthier.evaluation.scoring import ScoringRows, deciding_metric, metrics_for, score
     from luthier.models.machine import PeakMemory
     from luthier.models.pool import ModelPool
@@ -236,7 +237,7 @@ def evaluate(
         },
         metrics={name: score(name, rows).value for name in metrics_for(task.kind, rows)},
     )
-    clusters = [e.group or f"row {i}" for i, e in enumerate(test)]
+    clusters, _ = clusters_of(test)
     compared = compare([result], metric, seed=task.seed, clusters=clusters)
     return arm_object(compared.arms[0], compared)
 

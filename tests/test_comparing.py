@@ -537,3 +537,26 @@ def test_a_full_disk_is_told_from_other_errors(error: Exception, full: bool) -> 
     outer = RuntimeError("outer")
     outer.__cause__ = error
     assert disk_is_full(outer) is full
+
+
+def test_a_handful_of_groups_is_not_resampled() -> None:
+    from luthier.comparing import clusters_of
+    from luthier.data.examples import Example, Message
+
+    def rows(groups: list[str | None]) -> list[Example]:
+        return [
+            Example(str(i), (Message("user", "q"),), "a", group=group)
+            for i, group in enumerate(groups)
+        ]
+
+    clusters, said = clusters_of(rows(["one"] * 30))
+    assert clusters is None
+    assert "only 1 group." in said[0]
+    clusters, said = clusters_of(rows([f"g{i % 6}" for i in range(30)]))
+    assert clusters is not None
+    assert len(set(clusters)) == 6
+    assert not said
+    # rows without a group stand alone
+    clusters, said = clusters_of(rows([None] * 30))
+    assert clusters is not None
+    assert len(set(clusters)) == 30
