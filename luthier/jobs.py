@@ -7,10 +7,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from luthier.data.prepare import prepare
-from luthier.errors import InputError, LuthierError, ModelError, RunError, did_you_mean
+from luthier.errors import LuthierError, ModelError, RunError
 from luthier.files import disk_errors, write_json
 from luthier.progress import Reporter
 from luthier.runs import Run, disk_is_full
@@ -56,7 +56,7 @@ def train(
     Args:
         task: a task, or the path of its file.
         out: gets model/, train.json and events.jsonl.
-        method: "lora" or "full".
+        method: a name in `training.method.METHODS`, such as "lora" or "full".
         start: what is tuned instead of the task's model: a model, the folder of an earlier stage,
             or a run (then its recommended arm, which must be a tuned one).
         resume: continue an interrupted stage in `out`.
@@ -68,12 +68,11 @@ def train(
         ModelError: the model cannot be found or loaded.
     """
     from luthier.models.tuned import base_record
-    from luthier.training.config import Method
+    from luthier.training.method import METHODS
     from luthier.training.stage import train_stage
 
     task = task if isinstance(task, Task) else Task.load(task)
-    if method not in get_args(Method):
-        raise InputError(f"Unknown method {method!r}.", fix=did_you_mean(method, get_args(Method)))
+    METHODS.get(method)  # a method that nobody knows is told at once
     folder = Path(out)
     if (folder / "train.json").is_file():
         raise RunError(
@@ -98,7 +97,7 @@ def train(
             instruction=task.instruction,
             examples=prepared.splits.train,
             wishes=task.training,
-            method=method,  # type: ignore[arg-type]
+            method=method,
             seed=task.seed,
             folder=folder,
             reporter=_Events(reporter or Reporter(), folder / "events.jsonl"),

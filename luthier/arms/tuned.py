@@ -12,7 +12,7 @@ from luthier.files import read_json, write_json
 from luthier.models.pool import ModelPool
 from luthier.prompts.prompt import Prompt
 from luthier.task import Task
-from luthier.training.config import Method
+from luthier.training.method import METHODS
 
 _VALIDATION_ROWS = 60
 _STAGE = "train.json"
@@ -21,7 +21,7 @@ _STAGE = "train.json"
 class TunedArm(Arm):
     """Trains on the training examples with the task's instruction, then answers like any model."""
 
-    method: ClassVar[Method]
+    method: ClassVar[str]
     changes_weights = True
 
     def least_seconds(self, place: Workplace, tests: int) -> float:
@@ -31,7 +31,7 @@ class TunedArm(Arm):
         from luthier.models.tuned import describe_any
 
         info = describe_any(place.task.model, base=place.task.folder)
-        rate = estimate(info, self.method).tokens_per_second
+        rate = estimate(info, METHODS.get(self.method).like).tokens_per_second
         text = sum(len(e.input) + len(e.output) for e in place.train)
         # a batch reads the instruction once (training/prefix.py); 8 rows is the default batch
         instruction = len(place.task.instruction) * len(place.train) / 8

@@ -9,14 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from luthier.errors import InputError
 from luthier.task import Training
-
-Method = Literal["lora", "full"]
+from luthier.training.method import METHODS
 
 
 class TrainingConfig(BaseModel):
     """One training stage, fully decided. Steps are optimiser steps; batch_size counts examples.
 
     Attributes:
+        method: a name in METHODS.
         micro_tokens: padded tokens computed at once; a batch beyond it is split, which changes
             memory and nothing else.
         checkpoint_every: optimiser steps between checkpoints; 0 for none.
@@ -24,7 +24,7 @@ class TrainingConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    method: Method = "lora"
+    method: str = "lora"
     learning_rate: float = Field(gt=0)
     epochs: float = Field(gt=0)
     batch_size: int = Field(default=8, ge=1)
@@ -43,18 +43,6 @@ class TrainingConfig(BaseModel):
     seed: int = 0
 
 
-def default_learning_rate(method: Method, hidden_size: int) -> float:
-    """A rate that short runs on small data want.
-
-    LoRA wants about ten times the rate of full fine-tuning (Thinking Machines, "LoRA Without
-    Regret", 2025), and narrow models want more than wide ones; 5e-4 at width 2000, falling with
-    the square root of the width, gives 9.3e-4 for SmolLM2-135M, close to the 1e-3 that measured
-    best on TREC.
-    """
-    lora: float = min(1e-3, max(1e-4, 5e-4 * (2000 / hidden_size) ** 0.5))
-    return lora if method == "lora" else lora / 10
-
-
 def default_epochs(examples: int) -> float:
     """Passes over the data: more when there is little of it."""
     return 3 if examples < 1500 else 2 if examples < 5000 else 1
@@ -63,7 +51,7 @@ def default_epochs(examples: int) -> float:
 def decide(
     wishes: Training,
     *,
-    method: Method,
+    method: str,
     examples: int,
     hidden_size: int,
     context_length: int,
@@ -74,7 +62,7 @@ def decide(
 
     Args:
         wishes: the task's training section.
-        method: "lora" or "full".
+        method: a name in METHODS.
         examples: how many there are to learn from.
         hidden_size: the model's width.
         context_length: tokens the model reads at most.
@@ -100,7 +88,7 @@ def decide(
         precision = "bfloat16" if bfloat16 else "float32"
     rank = wishes.rank or 16
     defaults = {
-        "learning_rate": default_learning_rate(method, hidden_size),
+        "learning_rate": METHODS.get(method)().learning_rate(hidden_size),
         "epochs": default_epochs(examples),
         "alpha": 2.0 * rank,
         "max_tokens": context_length,

@@ -15,8 +15,9 @@ from luthier.files import folder_atomically, hash_of, read_json, write_json
 from luthier.progress import Reporter
 from luthier.prompts.prompt import Prompt
 from luthier.task import Training
-from luthier.training.config import Method, TrainingConfig, decide
+from luthier.training.config import TrainingConfig, decide
 from luthier.training.loop import StepReport, Trained
+from luthier.training.method import METHODS
 from luthier.training.rows import cut_to_fit, teach_all
 
 __all__ = ["StageResult", "cut_to_fit", "stored_prompt", "teach_all", "train_stage"]
@@ -58,7 +59,7 @@ def train_stage(
     instruction: str,
     examples: Sequence[Example],
     wishes: Training,
-    method: Method,
+    method: str,
     seed: int,
     folder: Path,
     reporter: Reporter,
@@ -75,7 +76,7 @@ def train_stage(
         instruction: the system message of every example.
         examples: what to learn.
         wishes: the task's training section.
-        method: "lora" or "full".
+        method: a name in METHODS.
         seed: decides order and initial values.
         folder: where the model and checkpoints go.
         reporter: hears of every step.
@@ -128,20 +129,13 @@ def train_stage(
             config, said = within_budget(
                 config,
                 tokens=computed_tokens(items, config.batch_size),
-                rate=estimate(info, method).tokens_per_second,
+                rate=estimate(info, METHODS.get(method).like).tokens_per_second,
                 minutes=minutes,
                 memory=folder / "checkpoints" / "epochs.json",
                 identity=hash_of({**identity, "config": config.model_dump()}),
             )
             notes += said
-        if method == "lora":
-            model = adapters.add_lora(
-                model,
-                rank=config.rank,
-                alpha=config.alpha,
-                dropout=config.dropout,
-                base=model_name,
-            )
+        model = METHODS.get(method)().prepare(model, config, base=model_name)
         trained_parameters, total = adapters.counts(model)
         checkpoints = Checkpoints(
             folder / "checkpoints", hash_of({**identity, "config": config.model_dump()})

@@ -6,7 +6,8 @@ import pytest
 
 from luthier.errors import InputError
 from luthier.task import Training
-from luthier.training.config import TrainingConfig, decide, default_epochs, default_learning_rate
+from luthier.training.config import TrainingConfig, decide, default_epochs
+from luthier.training.method import METHODS
 
 
 def decided(wishes: Training | None = None, **changes: Any) -> TrainingConfig:
@@ -31,8 +32,8 @@ def test_what_is_left_open_depends_on_method_width_and_data() -> None:
     assert decided(bfloat16=False).precision == "float32"
     assert [default_epochs(n) for n in (1, 1499, 1500, 4999, 5000)] == [3, 3, 2, 2, 1]
     # bounded for very narrow and very wide models
-    assert default_learning_rate("lora", 32) == 1e-3
-    assert default_learning_rate("lora", 10**6) == 1e-4
+    assert METHODS.get("lora")().learning_rate(32) == 1e-3
+    assert METHODS.get("lora")().learning_rate(10**6) == 1e-4
 
 
 def test_wishes_come_first() -> None:

@@ -1,0 +1,1 @@
+"""One file is one way of choosing what is trained."""
