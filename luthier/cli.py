@@ -33,12 +33,17 @@ app = typer.Typer(
 
 TaskFile = Annotated[Path, typer.Argument(metavar="TASK", help="task.yaml, or its folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
+Track = Annotated[
+    str | None,
+    typer.Option(metavar="NAME[:WHERE]", help="Log to mlflow[:URI] or tensorboard[:DIR] too."),
+]
 
 
 def main() -> NoReturn:
     """Entry point: turns errors into one clear line and an exit code."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if {"run", "train", "evaluate", "serve"} & set(sys.argv[1:2]):
+    works = {"run", "train", "evaluate", "serve"} & set(sys.argv[1:2])
+    if works and "--help" not in sys.argv:
         _share_a_busy_machine()
     signal.signal(signal.SIGTERM, lambda *_: _interrupt())
     try:
@@ -161,6 +166,11 @@ def run(
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Go on in spite of data errors.")
     ] = False,
+    tune: Annotated[
+        int | None,
+        typer.Option(min=1, help="Settings each tuned arm tries on validation (needs optuna)."),
+    ] = None,
+    track: Track = None,
     as_json: Json = False,
 ) -> None:
     """Compare every way of doing a task on one locked test, and give a verdict."""
@@ -195,14 +205,11 @@ def run(
             reporter=reporter,
             warn=warn,
             command=shlex.join(["luthier", *sys.argv[1:]]),
+            tune=tune,
+            track=track,
         )
     except KeyboardInterrupt:
-        again = shlex.join(["luthier", *(word for word in sys.argv[1:] if word != "--resume")])
-        print(
-            f"\nluthier: interrupted. What is finished is kept; continue with:\n  {again} --resume",
-            file=sys.stderr,
-        )
-        raise typer.Exit(130) from None
+        raise _interrupted("What is finished is kept;") from None
     if as_json:
         _print_json(done.verdict)
         return
@@ -217,40 +224,69 @@ def run(
 def train(
     task: TaskFile,
     out: Annotated[Path, typer.Option(help="Gets model/, train.json and events.jsonl.")],
-    method: Annotated[str, typer.Option(help="lora or full.")] = "lora",
+    method: Annotated[str, typer.Option(help="How: lora, qlora, full, last-layers, ...")] = "lora",
     start: Annotated[
         str | None,
         typer.Option("--from", help="A model, an earlier stage or a run to go on from."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue where it stopped.")] = False,
+    find_rate: Annotated[
+        bool,
+        typer.Option("--find-rate", help="Only look for a learning rate; a minute, no model."),
+    ] = False,
+    track: Track = None,
     as_json: Json = False,
 ) -> None:
-    """Train one stage on a task's training examples."""
+    """Train on a task's training examples; where the task has stages, through all of them."""
     from luthier.display import Display
     from luthier.jobs import train as run_stage
+    from luthier.training.parallel import environment
 
+    if find_rate:
+        _find_rate(task, out, method, start, as_json)
+        return
     try:
         result = run_stage(
-            task, out=out, method=method, start=start, resume=resume, reporter=Display()
+            task,
+            out=out,
+            method=method,
+            start=start,
+            resume=resume,
+            reporter=Display(),
+            track=track,
         )
+        if environment().rank:  # one of several processes speaks
+            return
     except KeyboardInterrupt:
-        again = shlex.join(["luthier", *(word for word in sys.argv[1:] if word != "--resume")])
-        print(
-            f"\nluthier: interrupted. Checkpoints are kept; continue with:\n  {again} --resume",
-            file=sys.stderr,
-        )
-        raise typer.Exit(130) from None
+        raise _interrupted("Checkpoints are kept;") from None
+    from luthier import display
+
+    if (matrix := out / "matrix.json").is_file():  # the task has stages
+        from luthier.files import read_json
+
+        held = read_json(matrix)
+        if as_json:
+            _print_json(held)
+            return
+        display.matrix(held)
+        print(f"\nNext: luthier evaluate {out / 'stages' / held['rows'][-1]} {task}")
+        return
     if as_json:
         _print_json(result.to_dict())
         return
-    for note in result.notes:
-        print(note)
-    print(
-        f"{result.method}: {result.steps} steps, {result.tokens:,} tokens in "
-        f"{result.seconds:.0f} s ({result.tokens_per_second:.0f} tokens/s), "
-        f"final loss {result.final_loss:.3f}"
-    )
+    display.stage(result, out)
     print(f"\nNext: luthier evaluate {out} {task}")
+
+
+def _find_rate(task: Path, out: Path, method: str, start: str | None, as_json: bool) -> None:
+    from luthier.display import Display, range_test
+    from luthier.rate_finding import find_rate
+
+    found = find_rate(task, out=out, method=method, start=start, reporter=Display())
+    if as_json:
+        _print_json(found.to_dict())
+        return
+    range_test(found)
 
 
 @app.command()
@@ -351,6 +387,14 @@ def doctor(as_json: Json = False) -> None:
                 print(f"     {one.fix}")
     if not all(one.ok for one in checks):
         raise typer.Exit(1)
+
+
+def _interrupted(kept: str) -> typer.Exit:
+    """Say what is kept and how to go on."""
+    again = shlex.join(["luthier", *(word for word in sys.argv[1:] if word != "--resume")])
+    said = f"\nluthier: interrupted. {kept} continue with:\n  {again} --resume"
+    print(said, file=sys.stderr)
+    return typer.Exit(130)
 
 
 def _short(path: Path) -> Path:

@@ -33,6 +33,8 @@ from luthier.models.pool import ModelPool
 from luthier.progress import Reporter
 from luthier.runs import Run, anchored, disk_is_full, identity_of
 from luthier.task import Task
+from luthier.trackers.base import choose, tracking
+from luthier.training.search import needs_optuna
 from luthier.verdict.compare import ArmResult, compare
 from luthier.verdict.decide import decide
 from luthier.verdict.document import build_verdict
@@ -54,6 +56,8 @@ def run(
     reporter: Reporter | None = None,
     warn: Callable[[Examined], None] | None = None,
     command: str = "",
+    tune: int | None = None,
+    track: str | None = None,
 ) -> Run:
     """Compare every way of doing a task, and decide.
 
@@ -67,6 +71,9 @@ def run(
         reporter: hears of the progress.
         warn: shown what the look at the data found, before time is spent; may raise to stop.
         command: how the run was started, for the report.
+        tune: how many settings of training each tuned arm tries, instead of the task's own
+            `training.tune`.
+        track: log to a tracker as well: NAME or NAME:TARGET (`luthier.trackers`).
 
     Raises:
         InputError: the task or its data cannot be used; nothing has been spent.
@@ -81,8 +88,13 @@ def run(
         changes["seed"] = seed
     if minutes is not None:
         changes["budget"] = {"minutes": minutes}
+    if tune is not None:
+        changes["training"] = {**task.to_dict()["training"], "tune": tune}
     task = anchored(task.changed(**changes))
     reporter = reporter or Reporter()
+    tracker = choose(track) if track else None
+    if task.training.tune:
+        needs_optuna()
 
     _check_metric(task)
     planned, left_out = choose_arms(task)
@@ -98,7 +110,10 @@ def run(
         held.start(task, prepared.splits, prepared.labels)
         write_json(held.folder / "lint.json", examined.to_dict())
         _write_manifest(held, task, prepared, planned, left_out, identity, command)
-        _Comparison(held, task, prepared, planned, left_out, examined, reporter).finish()
+        with tracking(
+            tracker, reporter, task=task.name, folder=held.folder, settings=task.to_dict()
+        ) as heard:
+            _Comparison(held, task, prepared, planned, left_out, examined, heard).finish()
     return held
 
 
@@ -240,6 +255,11 @@ class _Comparison:
         )
         answerer.close()
         self.reporter.say(f"{arm.name}: {self.metric.title} {scored.value:.3f}")
+        self.reporter.event(
+            "arm done",
+            arm=arm.name,
+            metrics={self.metric.name: scored.value, "seconds_per_answer": seconds},
+        )
         return _record(fit, answers, seconds, memory.bytes, forgetting)
 
     def _probes_before(self, arm: Arm) -> list[bool] | None:
@@ -284,7 +304,12 @@ class _Comparison:
         from luthier.verdict.report import build_report
 
         build_report(self.run.folder)
-        self.reporter.event("verdict", decision=decision.decision)
+        self.reporter.event(
+            "verdict",
+            decision=decision.decision,
+            headline=decision.headline,
+            scores={f"{one.name}/score": one.score for one in compared.arms},
+        )
 
     def _arm_result(self, name: str) -> ArmResult:
         record = self.run.arm_record(name)
@@ -340,11 +365,13 @@ class _Recording(Reporter):
 
     def __init__(self, inner: Reporter, run: Run) -> None:
         self._run = run
+        self._inner = inner
         self.work = inner.work  # type: ignore[method-assign]
         self.say = inner.say  # type: ignore[method-assign]
 
     def event(self, kind: str, **values: object) -> None:
         """A line of events.jsonl."""
+        self._inner.event(kind, **values)
         self._run.event(kind, **values)
 
 
@@ -367,6 +394,7 @@ def _record(
         "forgetting": forgetting,
         "curve": fit.curve,
         "notes": fit.notes,
+        **fit.extra,
     }
 
 

@@ -51,11 +51,14 @@ def examine(task: Task, prepared: Prepared, reporter: Reporter | None = None) ->
     """Look at a task's data with the model's own tokenizer.
 
     Raises:
-        InputError: the instruction alone is longer than the model's context.
+        InputError: the instruction alone is longer than the model's context; or another task, or
+            rows to replay, that the task names cannot be used.
         ModelError: the model is not to be had.
     """
     from luthier.models.tuned import describe_any, load_any_tokenizer
+    from luthier.staged.plan import check_elsewhere
 
+    check_elsewhere(task)
     tokenizer = load_any_tokenizer(task.model, base=task.folder, reporter=reporter)
     info = describe_any(task.model, base=task.folder)
     prompt = Prompt(tokenizer, instruction=task.instruction)
@@ -126,7 +129,10 @@ def _sample(task: Task, prompt: Prompt, train: Sequence[Example]) -> tuple[tuple
     """The first training example as text, in spans that are trained or only read."""
     if not train:
         return ()
-    taught = prompt.teach(train[0].messages, train[0].output, loss_on=task.training.loss_on)
+    first = train[0]
+    taught = prompt.teach(
+        first.messages, first.output, loss_on=task.training.loss_on, weight=first.weight
+    )
     spans: list[tuple[list[int], bool]] = []
     for token, trained in zip(taught.ids, taught.trained, strict=True):
         if not spans or spans[-1][1] != trained:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from luthier.data.prepare import prepare
+from luthier.data.prepare import Prepared, prepare
 from luthier.errors import LuthierError, ModelError, RunError
 from luthier.files import disk_errors, write_json
 from luthier.progress import Reporter
@@ -33,10 +33,12 @@ class _Events(Reporter):
     def __init__(self, inner: Reporter, path: Path) -> None:
         self.work = inner.work  # type: ignore[method-assign]
         self.say = inner.say  # type: ignore[method-assign]
+        self._inner = inner
         self._path = path
 
     def event(self, kind: str, **values: object) -> None:
         """A line of events.jsonl."""
+        self._inner.event(kind, **values)
         line = json.dumps({"time": round(time.time(), 3), "event": kind, **values}, default=str)
         with disk_errors(self._path), self._path.open("a", encoding="utf-8") as events:
             events.write(line + "\n")
@@ -50,58 +52,146 @@ def train(
     start: str | None = None,
     resume: bool = False,
     reporter: Reporter | None = None,
+    track: str | None = None,
 ) -> StageResult:
     """Train one stage on a task's training examples; the test is not touched.
+
+    A task with `stages` is trained through all of them (`staged/training.py`), and the tests of all
+    stages are answered after each; a task with a `mixture` is trained on it.
+
+    Under torchrun every process calls this, each computes its share of every step, and all return
+    the same result (`training/parallel.py`).
 
     Args:
         task: a task, or the path of its file.
         out: gets model/, train.json and events.jsonl.
-        method: a name in `training.method.METHODS`, such as "lora" or "full".
+        method: a name in `training.method.METHODS`, such as "lora" or "full"; of a task with stages
+            that of the stages that name none.
         start: what is tuned instead of the task's model: a model, the folder of an earlier stage,
             or a run (then its recommended arm, which must be a tuned one).
         resume: continue an interrupted stage in `out`.
         reporter: hears of the progress.
+        track: log to a tracker as well: NAME or NAME:TARGET (`luthier.trackers`).
 
     Raises:
-        InputError: an unknown method, or data that cannot be used.
+        InputError: an unknown method or tracker, or data that cannot be used.
         RunError: `out` is taken.
         ModelError: the model cannot be found or loaded.
     """
+    from luthier.data.texts import prepare_texts
     from luthier.models.tuned import base_record
+    from luthier.staged.plan import check_elsewhere
+    from luthier.trackers.base import choose, tracking
+    from luthier.training.config import refuse_ignored
     from luthier.training.method import METHODS
-    from luthier.training.stage import train_stage
+    from luthier.training.objective import check_method, objective_of
+    from luthier.training.parallel import environment
+    from luthier.training.range_test import RANGE_TEST
 
+    # of several processes (torchrun), the first one writes and reports
+    main = environment().main
     task = task if isinstance(task, Task) else Task.load(task)
     METHODS.get(method)  # a method that nobody knows is told at once
+    tracker = choose(track) if track and main else None
+    if task.stages:
+        from luthier.staged.training import train_stages
+
+        settings = {**task.to_dict(), "method": method}
+        with tracking(
+            tracker, reporter or Reporter(), task=task.name, folder=Path(out), settings=settings
+        ) as heard:
+            return train_stages(
+                task, out=out, method=method, start=start, resume=resume, reporter=heard
+            )
+    refuse_ignored(task.training, [method])
+    check_elsewhere(task)
+    raw_text = task.data.text is not None
+    check_method(objective_of(task.training, raw_text=raw_text), method)
+    if task.training.tune and main and reporter:
+        reporter.say("`training.tune` is for `luthier run`: this trains the given settings alone.")
     folder = Path(out)
-    if (folder / "train.json").is_file():
+    if main and (folder / "train.json").is_file():
         raise RunError(
             f"{folder} already holds a finished training stage.", fix="Choose another --out."
         )
-    if folder.is_dir() and any(folder.iterdir()) and not resume:
+    left = [p for p in folder.iterdir() if p.name != RANGE_TEST] if folder.is_dir() else []
+    if main and left and not resume:
         raise RunError(
             f"{folder} is not empty.",
             fix="Add --resume to continue an interrupted stage there, or choose another --out.",
         )
-    model, base = (start, None) if start else (task.model, task.folder)
-    if start and (stored := _trained_folder(Path(start))):
-        model = str(stored.absolute())
-    base_record(model or task.model, base)  # a name that nothing answers to is told at once
-    prepared = prepare(task)
+    model, base = started_from(task, start)
+    base_record(model, base)  # a name that nothing answers to is told at once
+    prepared = prepare_texts(task) if raw_text else prepare(task)
+    if raw_text and main and reporter:
+        for note in prepared.notes:
+            reporter.say(note)
+    settings = {**task.to_dict(), "method": method, "model": model}
+    with tracking(
+        tracker, reporter or Reporter(), task=task.name, folder=folder, settings=settings
+    ) as heard:
+        return train_prepared(
+            task, prepared, model=model, base=base, method=method, folder=folder, reporter=heard
+        )
+
+
+def started_from(task: Task, start: str | None) -> tuple[str, Path | None]:
+    """(the model that is tuned, the folder its name starts from)."""
+    if start is None:
+        return task.model, task.folder
+    stored = _trained_folder(Path(start))
+    return (str(stored.absolute()) if stored else start), None
+
+
+def train_prepared(
+    task: Task,
+    prepared: Prepared,
+    *,
+    model: str,
+    base: Path | None,
+    method: str,
+    folder: Path,
+    reporter: Reporter | None = None,
+) -> StageResult:
+    """Train one stage on data that was read before; `train.json` is written last.
+
+    Args:
+        task: instruction, training section and seed; a mixture is read and trained on.
+        prepared: its data.
+        model: what is tuned.
+        base: where a relative model name starts.
+        method: a name in `training.method.METHODS`.
+        folder: gets model/, train.json and events.jsonl.
+        reporter: hears of the progress.
+
+    Raises:
+        InputError, ModelError, TrainingError: see their messages.
+        RunError: the disk is full, or the folder may not be written.
+    """
+    from luthier.data.mixtures import mix, others
+    from luthier.training.parallel import environment, joined
+    from luthier.training.stage import train_stage
+
+    main = environment().main
+    mixed = mix(task, prepared, others(task)) if task.mixture else None
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    heard = _Events(reporter or Reporter(), folder / "events.jsonl") if main else Reporter()
     try:
-        result = train_stage(
-            model_name=model or task.model,
-            base=base,
-            instruction=task.instruction,
-            examples=prepared.splits.train,
-            wishes=task.training,
-            method=method,
-            seed=task.seed,
-            folder=folder,
-            reporter=_Events(reporter or Reporter(), folder / "events.jsonl"),
-        )
+        with joined():
+            result = train_stage(
+                model_name=model,
+                base=base,
+                instruction=task.instruction,
+                examples=mixed.examples if mixed else prepared.splits.train,
+                wishes=task.wishes,
+                method=method,
+                seed=task.seed,
+                folder=folder,
+                reporter=heard,
+                validation=prepared.splits.validation,
+                mixture=mixed,
+            )
     except LuthierError:
         raise
     except Exception as error:
@@ -111,7 +201,10 @@ def train(
             f"The disk is full: the model could not be stored in {folder}.",
             fix="Free some space; checkpoints are kept, and --resume continues.",
         ) from error
-    write_json(folder / "train.json", result.to_dict())
+    numbers = ("final_loss", "seconds", "tokens_per_second", "trained_parameters")
+    heard.event("stage done", metrics={key: getattr(result, key) for key in numbers})
+    if main:
+        write_json(folder / "train.json", result.to_dict())
     return result
 
 
@@ -137,8 +230,10 @@ def open_any(
     Raises:
         RunError, ModelError: nothing that can answer is there.
     """
+    from luthier.arms.headed import open_headed
     from luthier.arms.prompted import PromptedAnswerer, Reading, longest_answer
     from luthier.arms.tuned import open_tuned
+    from luthier.models.headed import has_head
     from luthier.models.heads import stop_ids
     from luthier.prompts.prompt import Prompt
 
@@ -150,6 +245,8 @@ def open_any(
     reading = Reading(max_new_tokens=_MOST_NEW_TOKENS)
     shown = folder.resolve().name if folder.is_dir() else name
     if stored := _trained_folder(folder):
+        if has_head(stored):
+            return Opened(shown, open_headed(shown, stored, task))
         answerer = open_tuned(shown, stored, reading, task=task, labels=None, pool=pool)
     else:
         loaded = pool.causal(name)

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 #: What decides the answers; a run may be resumed with other arms, budget or success criteria.
 _IDENTITY = ("name", "kind", "instruction", "model", "metric", "training", "generation")
 
+#: These as well, where a task has them.
+_ELSEWHERE = ("stages", "mixture")
+
 _BEFORE_THE_MANIFEST = ("data", "task.yaml", "lint.json", "events.jsonl", ".lock")
 
 
@@ -262,13 +265,14 @@ def anchored(task: Task) -> Task:
         ModelError: there is no such model.
     """
     from luthier.models.tuned import base_record
+    from luthier.staged.plan import absolute
 
     changes: dict[str, Any] = {}
     if folder := base_record(task.model, task.folder).get("model_folder"):
         changes["model"] = folder
     if task.documents and (task.folder / task.documents).exists():
         changes["documents"] = str((task.folder / task.documents).absolute())
-    return task.changed(**changes)
+    return task.changed(**changes, **absolute(task))
 
 
 def identity_of(task: Task, splits: Splits, labels: Sequence[str] | None) -> str:
@@ -277,6 +281,7 @@ def identity_of(task: Task, splits: Splits, labels: Sequence[str] | None) -> str
     return hash_of(
         {
             **{key: plain[key] for key in _IDENTITY},
+            **{key: plain[key] for key in _ELSEWHERE if plain[key]},
             "labels": list(labels) if labels else None,
             "seed": task.seed,
             "groups": [example.group for example in splits.test],

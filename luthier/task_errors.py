@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -43,7 +43,8 @@ def _line(problem: Any, root: type[BaseModel]) -> str:
     key = ".".join(where) or "task"
     kind, given = problem["type"], problem["input"]
     if kind == "extra_forbidden":
-        known = _section(where[:-1], root).model_fields
+        fields = _section(where[:-1], root).model_fields
+        known = [field.alias or name for name, field in fields.items()]
         return f"unknown key `{key}`. {did_you_mean(where[-1], known)}"
     if kind == "missing":
         return f"`{key}` is missing."
@@ -127,9 +128,13 @@ def _section(where: list[str], root: type[BaseModel]) -> type[BaseModel]:
     """The model of the section a path of keys leads to."""
     section = root
     for part in where:
+        if part.isdigit():  # a place in a list of sections
+            continue
         field = section.model_fields.get(part)
-        kind = field.annotation if field else None
-        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        # the section itself, or the one in `tuple[Section, ...]` and `Section | None`
+        kinds = [field.annotation, *get_args(field.annotation)] if field else []
+        inner = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+        if not inner:
             break
-        section = kind
+        section = inner[0]
     return section

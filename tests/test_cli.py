@@ -35,9 +35,12 @@ SURFACE = {
     "check": {"TASK", "--json"},
     "run": {
         *("TASK", "--out", "--arms", "--seed", "--minutes", "--resume"),
-        *("--yes", "-y", "--json"),
+        *("--yes", "-y", "--json", "--track", "--tune"),
     },
-    "train": {"TASK", "--out", "--method", "--from", "--resume", "--json"},
+    "train": {
+        *("TASK", "--out", "--method", "--from", "--resume", "--json"),
+        *("--find-rate", "--track"),
+    },
     "evaluate": {"MODEL_OR_RUN", "TASK", "--json"},
     "report": {"RUN"},
     "serve": {"RUN_OR_MODEL", "--port", "--host", "--api-key"},

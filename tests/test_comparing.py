@@ -19,9 +19,9 @@ from run_samples import (
 )
 
 import luthier
+from luthier.arms.base import ARMS as EVERY_ARM
 from luthier.arms.base import Fit, Workplace
 from luthier.arms.few_shot import FewShot
-from luthier.arms.lora import Lora
 from luthier.arms.zero_shot import ZeroShot
 from luthier.data.examples import Example
 from luthier.errors import InputError, ModelError, RunError
@@ -413,7 +413,7 @@ def test_where_nothing_is_recommended_the_best_real_arm_answers(
 def test_a_budget_too_small_leaves_lora_out_and_says_so(
     roomy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Lora, "least_seconds", lambda self, place, tests: 600.0)
+    monkeypatch.setattr(EVERY_ARM.get("lora"), "least_seconds", lambda self, place, tests: 600.0)
     write_starter("translation", tmp_path / "task")
     path = tmp_path / "task" / "task.yaml"
     values = yaml.safe_load(path.read_text(encoding="utf-8"))

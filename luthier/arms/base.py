@@ -55,6 +55,7 @@ class Fit:
         settings: all that `open` needs besides the files in the arm's folder.
         costs: train_seconds, train_tokens_per_second, trained_parameters, total_parameters, ...
         curve: (step, loss) of training, if there was any.
+        extra: what else arm.json should hold, under keys of its own.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -62,6 +63,7 @@ class Fit:
     costs: dict[str, Any] = field(default_factory=dict)
     curve: list[tuple[int, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from luthier.arms.base import Answerer, Arm, Fit, Workplace
+from luthier.arms.base import ARMS, Answerer, Arm, Fit, Workplace
 from luthier.arms.prompted import PromptedAnswerer, Reading, read_best, reading_choice
+from luthier.arms.searching import search_choice, tuned_by_search
 from luthier.errors import InputError
 from luthier.files import read_json, write_json
 from luthier.models.pool import ModelPool
 from luthier.prompts.prompt import Prompt
 from luthier.task import Task
+from luthier.training.config import refuse_ignored
 from luthier.training.method import METHODS
 
 _VALIDATION_ROWS = 60
@@ -23,6 +25,21 @@ class TunedArm(Arm):
 
     method: ClassVar[str]
     changes_weights = True
+
+    def unsuited(self, task: Task) -> str | None:
+        """Why this arm cannot do the task, or None.
+
+        Raises:
+            InputError: a key of the training section that no tuned arm of the task reads.
+        """
+        refuse_ignored(task.training, _methods(task))
+        wanted = task.training.objective
+        if wanted not in (None, "sft"):
+            return (
+                f"{self.name} learns to write answers, and `training.objective` is {wanted}; that "
+                "is for `luthier train`, or for the arms classifier and token-classifier"
+            )
+        return super().unsuited(task)
 
     def least_seconds(self, place: Workplace, tests: int) -> float:
         """One epoch of training (or the epochs the task asks for), then answering."""
@@ -40,8 +57,6 @@ class TunedArm(Arm):
 
     def fit(self, place: Workplace) -> Fit:
         """Train (or take up the result of training that an interruption came after)."""
-        from luthier.training.stage import train_stage
-
         if not place.train:
             raise InputError("There are no training examples.")
         task = place.task
@@ -49,19 +64,18 @@ class TunedArm(Arm):
         if not (stored.is_file() and (place.folder / "model").is_dir()):
             # the shared models are not needed while training; their memory is
             place.pool.release()
-            result = train_stage(
-                model_name=task.model,
-                base=task.folder,
-                instruction=task.instruction,
-                examples=place.train,
-                wishes=task.training,
-                method=self.method,
-                seed=task.seed,
-                folder=place.folder,
-                reporter=place.reporter,
-                minutes=place.minutes,
-            )
-            write_json(stored, result.to_dict())
+            if task.training.tune and self._searches:
+                found = tuned_by_search(
+                    place,
+                    name=self.name,
+                    method=self.method,
+                    opened=lambda home: self._opened(
+                        task, place.labels, home, Reading(), place.pool
+                    ),
+                )
+            else:
+                found = self.train(place)
+            write_json(stored, found)
         stage = read_json(stored)
         answerer = self._opened(task, place.labels, place.folder, Reading(), place.pool)
         rows = place.validation[:_VALIDATION_ROWS] if place.labels else ()
@@ -73,10 +87,17 @@ class TunedArm(Arm):
             rows,
             answerer.context_length or 0,
         )
+        extra = self.also(place, answerer)
         answerer.close()
+        unused = []
+        if task.training.tune and not self._searches:
+            unused = [f"`training.tune` was not used: {self.name} trains more than one thing."]
         return Fit(
             settings={"reading": reading.to_dict(), "training": stage["config"]},
-            choices=[reading_choice(options, reading, len(rows))] if options else [],
+            choices=[
+                *search_choice(place.folder),
+                *([reading_choice(options, reading, len(rows))] if options else []),
+            ],
             costs={
                 "train_seconds": stage["seconds"],
                 "train_tokens_per_second": stage["tokens_per_second"],
@@ -85,8 +106,41 @@ class TunedArm(Arm):
                 "train_peak_memory_bytes": stage["peak_memory_bytes"],
             },
             curve=[(step, loss) for step, loss in stage["curve"]],
-            notes=stage["notes"],
+            notes=[*stage["notes"], *unused],
+            extra={
+                **{key: stage[key] for key in ("validation", "best_step", "rates") if key in stage},
+                **extra,
+            },
         )
+
+    @property
+    def _searches(self) -> bool:
+        """Whether settings can be tried: one stage on the task's own examples is what is tried."""
+        return type(self).train is TunedArm.train
+
+    def train(self, place: Workplace) -> dict[str, Any]:
+        """Train and store the model in the arm's folder; what train.json will hold."""
+        from luthier.training.stage import train_stage
+
+        task = place.task
+        return train_stage(
+            model_name=task.model,
+            base=task.folder,
+            instruction=task.instruction,
+            examples=place.train,
+            wishes=task.wishes,
+            method=self.method,
+            seed=task.seed,
+            folder=place.folder,
+            reporter=place.reporter,
+            minutes=place.minutes,
+            validation=place.validation,
+        ).to_dict()
+
+    def also(self, place: Workplace, answerer: PromptedAnswerer) -> dict[str, Any]:
+        """What else arm.json should hold of the tuned model."""
+        del place, answerer
+        return {}
 
     def open(
         self,
@@ -111,6 +165,15 @@ class TunedArm(Arm):
         return open_tuned(self.name, folder / "model", reading, task=task, labels=labels, pool=pool)
 
 
+def _methods(task: Task) -> list[str]:
+    """The tuning methods among the arms that a task names; none where other arms train too, with
+    methods of their own choice."""
+    if task.arms == "auto":
+        return [name for name, method in METHODS if method.in_auto]
+    named = [name for name in task.arms if name in ARMS and ARMS.get(name).changes_weights]
+    return named if all(name in METHODS for name in named) else []
+
+
 def open_tuned(
     name: str,
     folder: Path,
@@ -128,6 +191,11 @@ def open_tuned(
     stored = read_json(folder / "prompt.json")
     loaded = load_tuned(folder, stored["model"], base=task.folder if task else None)
     prompt = Prompt.from_dict(stored, loaded.tokenizer, stop_ids=stop_ids(loaded.model))
+    if stored.get("objective") == "pretrain" and task is not None:
+        # trained on raw text: it has not learned any other instruction
+        prompt = Prompt(
+            loaded.tokenizer, instruction=task.instruction, stop_ids=stop_ids(loaded.model)
+        )
     return PromptedAnswerer(
         name,
         Generator(loaded.model, loaded.tokenizer),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, cast
 
 from luthier.data.examples import Conversation, Message, Role
@@ -11,12 +12,13 @@ from luthier.errors import InputError
 _EXAMPLE = '[{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]'
 
 
-def split_conversation(value: Any, where: str) -> tuple[Conversation, str]:
+def split_conversation(value: Any, where: str) -> tuple[Conversation, Message]:
     """(turns up to the answer, the answer) of a conversation.
 
     Args:
         value: a list of {role, content}, or the same as JSON text. One system turn may lead; then
-            user and assistant alternate, beginning with the user and ending with the assistant.
+            user and assistant alternate, beginning with the user and ending with the assistant. An
+            assistant's turn may have a `weight`: a number from 0 that scales what it is trained.
         where: the column and row, for messages.
 
     Raises:
@@ -46,7 +48,7 @@ def split_conversation(value: Any, where: str) -> tuple[Conversation, str]:
             f"{where}: the last turn is the {last}'s; it must be the assistant's, the answer.",
             fix="Add the answer, or leave the row out.",
         )
-    return tuple(turns[:-1]), turns[-1].content
+    return tuple(turns[:-1]), turns[-1]
 
 
 def _turns(value: Any, where: str) -> list[Message]:
@@ -74,4 +76,23 @@ def _turn(item: Any, where: str) -> Message:
         )
     if not isinstance(content, str):
         raise InputError(f"{where} has content that is no text.", fix="Content is one text.")
-    return Message(cast("Role", role), content)
+    return Message(cast("Role", role), content, _weight(item.get("weight"), role, where))
+
+
+def _weight(value: Any, role: str, where: str) -> float | None:
+    if value is None:
+        return None
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value < math.inf:
+        raise InputError(
+            f"{where} has the weight {value!r}.",
+            fix="A weight is a number from 0: 0 for a turn that is not trained, 1 as usual.",
+        )
+    if role == "assistant":
+        return float(value)
+    if value:
+        raise InputError(
+            f"{where} is the {role}'s and has a weight; only what the assistant says is weighed.",
+            fix="Take it out, or set it to 0.",
+        )
+    return None

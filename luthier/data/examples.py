@@ -13,10 +13,18 @@ Role = Literal["system", "user", "assistant"]
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation.
+
+    Attributes:
+        role: whose turn it is.
+        content: what is said.
+        weight: of an assistant's turn: what the loss of each of its tokens counts, 0 for not at
+            all; None where nothing was said, which counts 1 where such turns are trained.
+    """
 
     role: Role
     content: str
+    weight: float | None = None
 
 
 #: What a model is asked: turns that end with the user's. The task's instruction is not among them.
@@ -30,10 +38,12 @@ class Example:
     Attributes:
         id: unique within its split; taken from the row's `id`, else made from its content.
         messages: the conversation up to the answer; the last turn is the user's.
-        output: the answer that was given by people (the label, for classification).
+        output: the answer that was given by people (the label, for classification). Of raw text
+            (`data.text`) the document; there are no messages then.
         group: examples of one group never straddle a split; None when no group was named.
         source: where it was read, for messages to people: "data/train.csv row 12".
         fields: the row's other columns, for slices of the results.
+        weight: what the loss of each token of the answer counts; see `Message.weight`.
     """
 
     id: str
@@ -42,11 +52,12 @@ class Example:
     group: str | None = None
     source: str = ""
     fields: dict[str, Any] | None = None
+    weight: float | None = None
 
     @property
     def input(self) -> str:
-        """What the last user turn says."""
-        return self.messages[-1].content
+        """What the last user turn says; nothing where there is none."""
+        return self.messages[-1].content if self.messages else ""
 
     def to_row(self) -> dict[str, Any]:
         """The row written to a run folder's data/*.jsonl.
@@ -54,10 +65,10 @@ class Example:
         `messages` ends with the answer, so that the file can be read again with
         `data: {messages: messages}`; `input` and `output` are there for people to read.
         """
-        turns = [*self.messages, Message("assistant", self.output)]
+        turns = [*self.messages, Message("assistant", self.output, self.weight)]
         return {
             "id": self.id,
-            "messages": [{"role": m.role, "content": m.content} for m in turns],
+            "messages": [_plain(m) for m in turns],
             "input": self.input,
             "output": self.output,
             "group": self.group,
@@ -70,11 +81,14 @@ class Example:
         """The inverse of `to_row`."""
         return cls(
             id=row["id"],
-            messages=tuple(Message(m["role"], m["content"]) for m in row["messages"][:-1]),
+            messages=tuple(
+                Message(m["role"], m["content"], m.get("weight")) for m in row["messages"][:-1]
+            ),
             output=row["output"],
             group=row.get("group"),
             source=row.get("source", ""),
             fields=row.get("fields"),
+            weight=row["messages"][-1].get("weight"),
         )
 
 
@@ -93,4 +107,20 @@ class Splits:
 
 def content_hash(examples: Sequence[Example]) -> str:
     """A hash of what the examples say, independent of where they were read."""
-    return hash_of([[e.id, [[m.role, m.content] for m in e.messages], e.output] for e in examples])
+    return hash_of(
+        [
+            [e.id, [[m.role, m.content] for m in e.messages], e.output, *_weights(e)]
+            for e in examples
+        ]
+    )
+
+
+def _plain(message: Message) -> dict[str, Any]:
+    said = {"role": message.role, "content": message.content}
+    return said if message.weight is None else {**said, "weight": message.weight}
+
+
+def _weights(example: Example) -> list[list[float | None]]:
+    """The weights of the turns, where any was given: without them a hash stays what it was."""
+    weights = [*(m.weight for m in example.messages), example.weight]
+    return [weights] if any(weight is not None for weight in weights) else []

@@ -9,6 +9,7 @@ from luthier.data.labels import check_labels, check_single_rows, infer_labels
 from luthier.data.reading import read_rows
 from luthier.data.recipes import make_examples
 from luthier.data.splits import make_splits
+from luthier.errors import InputError
 from luthier.task import Task
 
 
@@ -34,10 +35,16 @@ def prepare(task: Task) -> Prepared:
 
     Raises:
         InputError: rows that cannot be read or used, an output that is no label, a class with a
-            single row, or too few rows to cut a split from. The message names the file and row.
+            single row, too few rows to cut a split from, or raw text (`texts.prepare_texts` reads
+            that). The message names the file and row.
         ModelError: a hub that cannot be reached.
     """
     data = task.data
+    if data.text is not None:
+        raise InputError(
+            f"{task.path}: the data are raw text (`data.text`), which can only be trained on.",
+            fix="Use `luthier train`; compare what comes of it on a task with questions.",
+        )
     train = _examples(task, data.train)
     validation = _examples(task, data.validation) if data.validation is not None else None
     test = _examples(task, data.test) if data.test is not None else None

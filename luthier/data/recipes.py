@@ -15,7 +15,7 @@ from luthier.errors import InputError
 from luthier.files import hash_of
 from luthier.task import Data
 
-_Convert = Callable[[SourceRow], tuple[Conversation, str]]
+_Convert = Callable[[SourceRow], tuple[Conversation, Message]]
 
 
 def make_examples(rows: Sequence[SourceRow], data: Data) -> list[Example]:
@@ -33,14 +33,15 @@ def make_examples(rows: Sequence[SourceRow], data: Data) -> list[Example]:
     """
     convert, used = _recipe(data)
     try:
-        parts = [(row, *convert(row)) for row in rows]
+        converted = [(row, *convert(row)) for row in rows]
     except MissingColumnError as error:
         raise _lacking(error, rows) from None
+    parts = [(row, messages, said.content.strip()) for row, messages, said in converted]
     _check_text(parts)
     ids: dict[str, str] = {}
     repeats: dict[str, int] = {}
     examples = []
-    for row, messages, output in parts:
+    for (row, messages, output), (_, _, said) in zip(parts, converted, strict=True):
         example = Example(
             id="",
             messages=messages,
@@ -48,6 +49,7 @@ def make_examples(rows: Sequence[SourceRow], data: Data) -> list[Example]:
             group=_group(row, data),
             source=row.source,
             fields=_fields(row, used) or None,
+            weight=said.weight,
         )
         example = replace(example, id=_id(row, example, ids, repeats))
         ids[example.id] = row.source
@@ -60,13 +62,10 @@ def _recipe(data: Data) -> tuple[_Convert, set[str]]:
     if data.messages is not None:
         column = data.messages
 
-        def from_messages(row: SourceRow) -> tuple[Conversation, str]:
+        def from_messages(row: SourceRow) -> tuple[Conversation, Message]:
             if column not in row.values:
                 raise MissingColumnError("data.messages", column, row)
-            messages, output = split_conversation(
-                row.values[column], f"{row.source}, column {column!r}"
-            )
-            return messages, output.strip()
+            return split_conversation(row.values[column], f"{row.source}, column {column!r}")
 
         return from_messages, {column}
 
@@ -81,8 +80,8 @@ def _recipe(data: Data) -> tuple[_Convert, set[str]]:
         asked = compile_template(data.input or "", "data.input")
         answered = compile_template(data.output or "", "data.output")
 
-    def from_templates(row: SourceRow) -> tuple[Conversation, str]:
-        return (Message("user", asked.render(row)),), answered.render(row).strip()
+    def from_templates(row: SourceRow) -> tuple[Conversation, Message]:
+        return (Message("user", asked.render(row)),), Message("assistant", answered.render(row))
 
     return from_templates, {*asked.columns, *answered.columns}
 

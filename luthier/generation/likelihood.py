@@ -45,8 +45,8 @@ def score_batch(
     trunks = [prompt[prefix.length :] for prompt in prompts]
     branches = max(branch_tokens(row) for row in choices)
     held = prefix.length + max(len(trunk) for trunk in trunks) + branches
-    if runner.window is None or held <= runner.window:
-        cache = RoomyCache(runner.layers, len(prompts), held, prefix.cache)
+    if not runner.beyond_window(held):
+        cache = RoomyCache(runner.layers, len(prompts), runner.virtual + held, prefix.cache)
         found = score_tree(runner.model, trunks, choices, prefix.length, cache)
         return found, (time.perf_counter() - started) / len(prompts)
     # a window counts what lies between, so every choice needs a row of its own

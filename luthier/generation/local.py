@@ -236,7 +236,12 @@ class Generator:
 
     def _batches(self, prompts: Sequence[Sequence[int]], new: int) -> Iterator[list[int]]:
         lengths = [len(prompt) for prompt in prompts]
-        return batches(lengths, new, tokens=self.batch_tokens, rows=self.batch_rows)
+        runner = self._runner
+        rows = self.batch_rows
+        if runner.virtual and runner.beyond_window(max(lengths, default=0) + new):
+            # padding would lie between the soft prefix and a row, and a window counts padding too
+            rows = 1
+        return batches(lengths, runner.virtual + new, tokens=self.batch_tokens, rows=rows)
 
 
 def _answer(

@@ -10,7 +10,7 @@ import torch
 
 from luthier.errors import InputError, ModelError
 from luthier.generation.cache import RoomyCache
-from luthier.models.heads import body, keeps_state
+from luthier.models.heads import body, keeps_state, virtual_tokens
 
 #: Shorter beginnings are not worth a pass of their own.
 _SHORTEST_PREFIX = 8
@@ -69,6 +69,9 @@ class Runner:
                 fix="Choose a transformer that keeps keys and values, such as Llama or Qwen.",
             )
         self.layers = int(config.num_hidden_layers)
+        #: positions that a soft prefix takes in every cache; prompts, masks and positions are
+        #: given as if it were not there (models/soft_prefix.py)
+        self.virtual = virtual_tokens(model)
         windows = [getattr(config, key, None) for key in ("sliding_window", "attention_chunk_size")]
         #: tokens a layer looks back at most; None when all see everything
         self.window = min((int(w) for w in windows if w), default=None)
@@ -90,7 +93,7 @@ class Runner:
         if len(prompts) == 1:
             return self.prefix_in_use(prompts[0])
         longest = max((len(prompt) for prompt in prompts), default=0)
-        if self.window is not None and longest + new > self.window:
+        if self.beyond_window(longest + new):
             # padding lies between the prefix and the rest, and a window counts padding too
             return Prefix(0, None)
         length = _common(prompts)
@@ -99,7 +102,7 @@ class Runner:
         ids = tuple(prompts[0][:length])
         cache = self._prefixes.pop(ids, None)
         if cache is None:
-            cache = RoomyCache(self.layers, 1, length)
+            cache = RoomyCache(self.layers, 1, self.virtual + length)
             body(self.model)(
                 input_ids=torch.tensor([ids], device=self.device),
                 past_key_values=cache,
@@ -109,6 +112,10 @@ class Runner:
         while len(self._prefixes) > _PREFIXES_KEPT:
             del self._prefixes[next(iter(self._prefixes))]
         return Prefix(length, cache)
+
+    def beyond_window(self, tokens: int) -> bool:
+        """Whether the last of these tokens would not see the first, or the soft prefix."""
+        return self.window is not None and self.virtual + tokens > self.window
 
     def prefix_in_use(self, prompt: Sequence[int]) -> Prefix:
         """The longest prefix computed earlier that this prompt starts with too."""
@@ -139,7 +146,8 @@ class Runner:
         padded = bool((mask == 0).any())
         ids, mask = ids.to(self.device), mask.to(self.device)
         positions = (mask.cumsum(1) - 1).clamp(min=0)[:, prefix.length :]
-        cache = RoomyCache(self.layers, rows, prefix.length + width + room, prefix.cache)
+        held = self.virtual + prefix.length + width + room
+        cache = RoomyCache(self.layers, rows, held, prefix.cache)
         hidden = body(self.model)(
             input_ids=ids,
             # without padding no mask is needed, and the faster causal kernel serves

@@ -49,7 +49,7 @@ class Encoder:
             name,
             loaded.model.eval(),
             loaded.tokenizer,
-            _pooling(Path(loaded.path)),
+            folder_pooling(Path(loaded.path)),
             int(loaded.context_length),
         )
 
@@ -114,7 +114,12 @@ class Encoder:
         return unit
 
 
-def _pooling(folder: Path) -> str:
+def folder_pooling(folder: Path) -> str:
+    """How a sentence encoder's folder says that it pools; "mean" where it says nothing.
+
+    Raises:
+        ModelError: in a way that is not known here.
+    """
     path = folder / "1_Pooling" / "config.json"
     if not path.is_file():
         return "mean"

@@ -12,9 +12,21 @@ import torch
 
 
 def body(model: Any) -> Any:
-    """The part of a causal model that ends in hidden states (batch, tokens, hidden)."""
+    """The part of a causal model that ends in hidden states (batch, tokens, hidden).
+
+    For a model with a soft prefix it is something called alike (`soft_prefix.SoftBody`).
+    """
+    soft = getattr(model, "soft_body", None)
+    if soft is not None:
+        return soft
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     return inner.base_model
+
+
+def virtual_tokens(model: Any) -> int:
+    """Positions that a soft prefix takes before every row; 0 for models without one."""
+    soft = getattr(model, "soft_body", None)
+    return 0 if soft is None else int(soft.length)
 
 
 def logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:

@@ -1,11 +1,12 @@
 """Any model by name: those of the catalogue, folders and hubs, and those a training stage stored.
 
-A stage stores a whole model, or an adapter and the name of its base; the base may be the result of
-an earlier stage in its turn.
+A stage stores a whole model, or what it trained (an adapter, a delta) and the name of its base; the
+base may be the result of an earlier stage in its turn.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from luthier.errors import ModelError
 from luthier.files import read_json
 from luthier.models.catalogue import CATALOGUE
+from luthier.models.form import Form, form_of
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +34,8 @@ class Lineage:
         name: a name that `loading` knows: a catalogue name, a hub id, or the folder of a whole
             model.
         base: where a relative name starts.
-        adapters: folders of the adapters to be merged into it, the first one first.
+        adapters: folders of what stages trained (adapters, or what else `models/forms` knows), to
+            be put into it, the first one first.
     """
 
     name: str
@@ -66,12 +69,19 @@ def lineage(name: str, base: Path | None = None) -> Lineage:
         folder = None if name in CATALOGUE else stage_folder(name, base)
         if folder is None:
             return Lineage(name, base, tuple(reversed(adapters)))
-        if not (folder / "adapter_config.json").is_file():
+        if (folder / "head.json").is_file():
+            raise ModelError(
+                f"{folder} holds a model with a head for labels (head.json), which writes no text.",
+                fix="Answer, evaluate or serve with it; to train, start from its base model.",
+            )
+        if form_of(folder) is None:
             return Lineage(str(folder), None, tuple(reversed(adapters)))
         if folder in adapters:
             raise ModelError(f"{folder} names itself as the base of its adapter.")
+        if adapters:
+            _refuse_beside(folder)
         adapters.append(folder)
-        name, base = _named_base(folder, base)
+        name, base = named_base(folder, base)
 
 
 def load_any(
@@ -83,11 +93,14 @@ def load_any(
     base: Path | None = None,
     reporter: Reporter | None = None,
 ) -> LoadedModel:
-    """Load a causal model by any name, a training stage's folder included, adapters merged.
+    """Load a causal model by any name, a training stage's folder included, adapters merged where
+    they can be.
 
     Args:
         name: a catalogue name, a folder, a hub id, or the folder of a training stage.
-        dtype: what the weights are cast to; adapters are merged in it.
+        dtype: what the weights are cast to; adapters are merged in it. (What lies below a stage
+            that packed its base in 4 bits is loaded in the precision that it was packed from, so
+            that the same weights come out.)
         device: "auto" takes a GPU when there is one; else a torch device.
         attention: see `loading.load_causal`.
         base: where relative names start.
@@ -96,16 +109,26 @@ def load_any(
     Raises:
         ModelError: see `lineage`, `loading.load_causal` and `adapters.merge`.
     """
-    from luthier.models import adapters
+    import torch
+
     from luthier.models.loading import load_causal
 
     made_of = lineage(name, base)
+    # from the last to the first: what each gives, and so what the one below has to give
+    precisions = [dtype]
+    for folder in reversed(made_of.adapters):
+        asked = _form(folder).base_precision(folder)
+        precisions.insert(0, getattr(torch, asked) if asked else precisions[0])
     loaded = load_causal(
-        made_of.name, dtype, device, attention=attention, base=made_of.base, reporter=reporter
+        made_of.name,
+        precisions[0],
+        device,
+        attention=attention,
+        base=made_of.base,
+        reporter=reporter,
     )
-    for folder in made_of.adapters:
-        merged = adapters.merge(loaded.model, folder)
-        loaded = replace(loaded, model=merged, path=folder)
+    for folder, precision in zip(made_of.adapters, precisions[1:], strict=True):
+        loaded = _with_stage(loaded, folder, precision)
     return replace(loaded, name=name)
 
 
@@ -125,7 +148,7 @@ def load_any_tokenizer(
 
 def describe_any(name: str, base: Path | None = None) -> ModelInfo:
     """What `load_any(name)` is, without loading weights: adapters are merged, so it has its base's
-    sizes.
+    sizes, unless what a stage stored says otherwise.
 
     Raises:
         ModelError: see `lineage` and `loading.describe`.
@@ -134,6 +157,8 @@ def describe_any(name: str, base: Path | None = None) -> ModelInfo:
 
     made_of = lineage(name, base)
     info = describe(made_of.name, base=made_of.base)
+    for folder in made_of.adapters:
+        info = _form(folder).describe(info, folder)
     path = made_of.adapters[-1] if made_of.adapters else info.path
     return replace(info, name=name, path=path)
 
@@ -149,6 +174,8 @@ def load_tuned(folder: Path, base_name: str, base: Path | None = None) -> Loaded
     Raises:
         ModelError: the base is not to be had, or the adapter does not fit it.
     """
+    import torch
+
     from luthier.models import adapters
     from luthier.models.pool import answering_dtype
 
@@ -156,18 +183,25 @@ def load_tuned(folder: Path, base_name: str, base: Path | None = None) -> Loaded
         return load_any(str(folder.absolute()), answering_dtype(), base=base)
     if not adapters.is_adapter(folder):
         return load_any(str(folder.absolute()), answering_dtype())
-    loaded = load_any(base_name, answering_dtype(), base=base)
-    return replace(loaded, model=adapters.merge(loaded.model, folder), path=folder)
+    asked = _form(folder).base_precision(folder)
+    dtype = answering_dtype()
+    loaded = load_any(base_name, getattr(torch, asked) if asked else dtype, base=base)
+    return _with_stage(loaded, folder, dtype)
 
 
-def base_record(name: str, base: Path | None = None) -> dict[str, str]:
+def base_record(
+    name: str, base: Path | None = None, *, beside: Path | None = None
+) -> dict[str, str]:
     """What a stage writes down about the model it started from, to find it again.
 
     The name as it was given, and for a folder where that was: a relative name means nothing to
-    whoever opens the stage from another folder.
+    whoever opens the stage from another folder. Of an earlier stage also the way there from
+    `beside`, the new stage's model folder, so that both may be moved together.
     """
     record = {"model": name}
     if name not in CATALOGUE and (stage := stage_folder(name, base)) is not None:
+        if beside is not None:
+            record["model_beside"] = os.path.relpath(stage, beside.absolute())
         return {**record, "model_folder": str(stage)}
     from luthier.models.loading import resolve
 
@@ -177,7 +211,48 @@ def base_record(name: str, base: Path | None = None) -> dict[str, str]:
     return record
 
 
-def _named_base(folder: Path, base: Path | None) -> tuple[str, Path | None]:
+def check_tunable(name: str, base: Path | None = None) -> None:
+    """Refuse a model that no further stage can start from.
+
+    Raises:
+        ModelError: see `lineage`; or what its last stage trained is not part of its weights.
+    """
+    made_of = lineage(name, base)
+    if made_of.adapters:
+        _refuse_beside(made_of.adapters[-1])
+
+
+def _refuse_beside(folder: Path) -> None:
+    if (form := form_of(folder)) and form.beside:
+        raise ModelError(
+            f"{folder} cannot be tuned further: {form.beside}.",
+            fix="Start from its base model, or train the first stage with lora or full.",
+        )
+
+
+def _with_stage(loaded: LoadedModel, folder: Path, dtype: torch.dtype) -> LoadedModel:
+    """The model with what a stage trained, which may take positions from the context."""
+    from luthier.models import adapters
+    from luthier.models.heads import virtual_tokens
+
+    model = adapters.restore(loaded.model, folder, dtype)
+    length = loaded.context_length - virtual_tokens(model)
+    return replace(loaded, model=model, path=folder, context_length=length)
+
+
+def _form(folder: Path) -> Form:
+    form = form_of(folder)
+    if form is None:
+        raise ModelError(f"{folder} no longer holds what a stage trained.")
+    return form
+
+
+def named_base(folder: Path, base: Path | None) -> tuple[str, Path | None]:
+    """(the base model that a stage's prompt.json names, where a relative name starts).
+
+    Raises:
+        ModelError: it names none.
+    """
     stored = read_json(folder / _PROMPT)
     name = stored.get("model") if isinstance(stored, dict) else None
     if not isinstance(name, str):
@@ -185,4 +260,7 @@ def _named_base(folder: Path, base: Path | None) -> tuple[str, Path | None]:
     recorded = stored.get("model_folder")
     if isinstance(recorded, str) and Path(recorded).is_dir():
         return recorded, None
+    beside = stored.get("model_beside")  # both were moved together
+    if isinstance(beside, str) and (folder / beside / _PROMPT).is_file():
+        return str((folder / beside).resolve()), None
     return name, base

@@ -42,15 +42,27 @@ class Taught:
         ids: token ids, length n.
         trained: for each id, whether the model is trained to write it, length n. The stop token
             that ends an answer is trained; padding never enters here.
+        weights: for each id what its loss counts, length n, 0 where it is not trained; None where
+            that is 1 for all that are.
     """
 
     ids: list[int]
     trained: list[bool]
+    weights: list[float] | None = None
 
     @property
     def trained_tokens(self) -> int:
         """How many ids carry loss."""
         return sum(self.trained)
+
+
+@dataclass(frozen=True)
+class _Written:
+    """An assistant's turn in front of the answer: one of a shot that is shown, or of the
+    conversation itself, with its weight."""
+
+    shown: bool
+    weight: float | None = None
 
 
 class Prompt:
@@ -114,29 +126,47 @@ class Prompt:
         """The ids of an answer, the closing stop token included."""
         return self._ids.of_text(text.strip()) + self.closing_ids
 
-    def teach(self, conversation: Conversation, answer: str, *, loss_on: str) -> Taught:
+    def teach(
+        self,
+        conversation: Conversation,
+        answer: str,
+        *,
+        loss_on: str,
+        weight: float | None = None,
+    ) -> Taught:
         """Ids and mask of a conversation that ends in `answer`.
 
         Args:
-            conversation: turns before the answer.
+            conversation: turns before the answer; the `weight` of an assistant's turn scales the
+                loss of its tokens and of what closes it.
             answer: what the model is to write.
-            loss_on: "completion" trains every assistant turn of the conversation itself and the
-                answer (examples shown in the prompt are not trained); "all" trains every token.
+            loss_on: "completion" trains the answer alone; "assistant" trains every assistant turn
+                of the conversation as well; "all" trains every token. Examples shown in the prompt
+                are trained with "all" only.
+            weight: of the answer; 1 when None.
         """
+        elsewhere = 1.0 if loss_on == "all" else 0.0
+        own = 0.0 if loss_on == "completion" else 1.0
         ids: list[int] = []
-        trained: list[bool] = []
-        for piece, is_own_answer in self._pieces(conversation):
-            if is_own_answer is None and trained and trained[-1]:
-                # the start of what follows an answer is what closes it
-                closing = self._closing_of(piece)
-                trained += [True] * closing + [False] * (len(piece) - closing)
+        weights: list[float] = []
+        before: float | None = None  # the weight of the turn that the next piece closes
+        for piece, turn in self._pieces(conversation):
+            if turn is not None:
+                before = elsewhere if turn.shown else own
+                if turn.weight is not None and not turn.shown:
+                    before *= turn.weight
+                weights += [before] * len(piece)
             else:
-                trained += [bool(is_own_answer)] * len(piece)
+                # the start of what follows an answer is what closes it
+                closing = self._closing_of(piece) if before is not None else 0
+                weights += [before or 0.0] * closing + [elsewhere] * (len(piece) - closing)
+                before = None
             ids += piece
         written = self.answer_ids(answer)
         ids += written
-        trained += [True] * len(written)
-        return Taught(ids, [True] * len(ids) if loss_on == "all" else trained)
+        weights += [1.0 if weight is None else float(weight)] * len(written)
+        plain = set(weights) <= {0.0, 1.0}
+        return Taught(ids, [one > 0 for one in weights], None if plain else weights)
 
     def read(self, ids: Sequence[int]) -> str:
         """The text of ids the model wrote: without special tokens and surrounding white space."""
@@ -231,12 +261,11 @@ class Prompt:
             return []
         return [{"role": "system", "content": instruction}]
 
-    def _pieces(self, conversation: Conversation) -> list[tuple[list[int], bool | None]]:
+    def _pieces(self, conversation: Conversation) -> list[tuple[list[int], _Written | None]]:
         """Token ids of the rendered conversation, cut at its assistant turns.
 
         Returns:
-            (ids, mark) pairs: mark is None for text the template and the user wrote, True for an
-            assistant turn of the conversation itself, False for one of a shot.
+            (ids, turn) pairs: turn is None for text the template and the user wrote.
         """
         if not conversation:
             raise ModelError("A conversation needs at least one turn.")
@@ -249,30 +278,32 @@ class Prompt:
         for shot in self.shots:
             messages += _asked(shot.input)
             messages.append({"role": "assistant", "content": shot.output.strip()})
+        weights: list[float | None] = [None] * len(messages)
+        weights += [turn.weight for turn in turns]
         messages += [{"role": turn.role, "content": turn.content} for turn in turns]
         if instruction and messages and not self._template.takes_system:
             messages[0] = {**messages[0], "content": f"{instruction}\n\n{messages[0]['content']}"}
 
-        kept: dict[int, tuple[str, bool | None]] = {}
+        kept: dict[int, tuple[str, _Written | None]] = {}
         for index, message in enumerate(messages):
             content = message["content"]
             if message["role"] == "assistant":
-                kept[index] = (content.strip(), index >= own_from)
+                kept[index] = (content.strip(), _Written(index < own_from, weights[index]))
             elif self._ids.holds_role(content) or FIND_MARK.search(content):
                 kept[index] = (content, None)  # a role token inside text must stay text
             else:
                 continue
             messages[index] = {**message, "content": mark(index)}
 
-        pieces: list[tuple[list[int], bool | None]] = []
+        pieces: list[tuple[list[int], _Written | None]] = []
         parts = FIND_MARK.split(self._template.render(messages, generating=True))
         for position, part in enumerate(parts):
             if position % 2 == 0:
                 ids = self._ids.of_template(part)
                 pieces.append((self._with_bos(ids) if position == 0 else ids, None))
             else:
-                text, own = kept[int(part)]
-                pieces.append((self._ids.of_text(text), own))
+                text, turn = kept[int(part)]
+                pieces.append((self._ids.of_text(text), turn))
         return [piece for piece in pieces if piece[0]]
 
     def _with_bos(self, ids: list[int]) -> list[int]:

@@ -8,11 +8,19 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from typing import Literal
 
 _POOL = 32
 
 
-def plan(lengths: Sequence[int], *, batch_size: int, epochs: float, seed: int) -> list[list[int]]:
+def plan(
+    lengths: Sequence[int],
+    *,
+    batch_size: int,
+    epochs: float,
+    seed: int,
+    order: Literal["shuffled", "given"] = "shuffled",
+) -> list[list[int]]:
     """Indices of the examples of every step.
 
     Each epoch visits every example once, in a new order. Within a pool of 32 batches examples are
@@ -24,23 +32,27 @@ def plan(lengths: Sequence[int], *, batch_size: int, epochs: float, seed: int) -
         batch_size: examples a step; the last batch of an epoch may hold fewer.
         epochs: passes over the data; at least one step is planned when there is any data.
         seed: decides the order.
+        order: "given" takes the examples as they come, once, whatever `epochs` is.
     """
     if not lengths:
         return []
+    if order == "given":
+        rows = list(range(len(lengths)))
+        return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     steps: list[list[int]] = []
     per_epoch = math.ceil(len(lengths) / batch_size)
     wanted = max(1, round(epochs * per_epoch))
     epoch = 0
     while len(steps) < wanted:
         # a string seeds by its bytes, the same on every platform
-        order = random.Random(f"batches-{seed}-{epoch}")
+        source = random.Random(f"batches-{seed}-{epoch}")
         rows = list(range(len(lengths)))
-        order.shuffle(rows)
+        source.shuffle(rows)
         batches: list[list[int]] = []
         for start in range(0, len(rows), _POOL * batch_size):
             pool = sorted(rows[start : start + _POOL * batch_size], key=lambda row: lengths[row])
             batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
-        order.shuffle(batches)
+        source.shuffle(batches)
         steps += batches
         epoch += 1
     return steps[:wanted]

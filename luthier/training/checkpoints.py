@@ -5,6 +5,7 @@ Tensors are safetensors, the rest is JSON; nothing is pickled.
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from luthier.files import folder_atomically, read_json, sha256_of, write_json
+from luthier.files import folder_atomically, hash_of, read_json, sha256_of, write_json
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one training stage, the newest two of them kept.
+    """The checkpoints of one training stage, the newest of them kept.
 
     Args:
         folder: where they are.
@@ -50,24 +51,35 @@ class Checkpoints:
                 {name: value.contiguous() for name, value in tensors.items()},
                 part / "state.safetensors",
             )
-            write_json(
-                part / "state.json",
-                {
-                    "step": step,
-                    "identity": self.identity,
-                    "sha256": sha256_of(part / "state.safetensors"),
-                    **state,
-                },
-            )
+            values = {
+                "step": step,
+                "identity": self.identity,
+                "sha256": sha256_of(part / "state.safetensors"),
+                **state,
+            }
+            # as it will be read back: JSON knows no tuples
+            values["state_sha256"] = hash_of(json.loads(json.dumps(values)))
+            write_json(part / "state.json", values)
         for old in self._own()[: -self.keep]:
             shutil.rmtree(old, ignore_errors=True)
 
     def newest(self) -> tuple[Checkpoint | None, list[str]]:
-        """The newest whole checkpoint, and notes on those passed over."""
+        """The newest whole checkpoint, and notes on those passed over.
+
+        What a kill in the middle of a write left behind is removed: the stage has one process that
+        writes, and it is the one that asks.
+        """
         notes: list[str] = []
+        for half in self.folder.glob(".step-*.part"):
+            shutil.rmtree(half, ignore_errors=True)
         for folder in reversed(self._own()):
             try:
                 state = read_json(folder / "state.json")
+                checksum = state.pop("state_sha256")
+                if hash_of(state) != checksum:
+                    raise ValueError("the checksum of state.json differs")
+                if state["identity"] != self.identity:
+                    raise ValueError("it belongs to another stage")
                 if sha256_of(folder / "state.safetensors") != state["sha256"]:
                     raise ValueError("its checksum differs")
                 tensors = load_file(folder / "state.safetensors")

@@ -17,6 +17,10 @@ from luthier.models.heads import logits
 
 IGNORED = -100
 _CHUNK = 512
+#: Rows of scores that are worked on at once, so that they stay in the processor's cache.
+_CACHED = 32
+#: Probabilities below this are taken the long way, through the log-sum-exp.
+_TINY = 1e-30
 
 
 class LinearCrossEntropy(torch.autograd.Function):
@@ -37,19 +41,15 @@ class LinearCrossEntropy(torch.autograd.Function):
         )
         for start in range(0, hidden.shape[0], chunk):
             part = slice(start, start + chunk)
-            scores = (hidden[part] @ weight.T).float()
-            norm = torch.logsumexp(scores, dim=-1)
-            goal = targets[part, None]
-            total += (norm - scores.gather(1, goal)[:, 0]).sum()
-            if need_hidden or need_weight:
-                # d loss / d scores = softmax - one_hot
-                gradient = scores.sub_(norm[:, None]).exp_()
-                gradient.scatter_add_(1, goal, gradient.new_full(goal.shape, -1.0))
-                gradient = gradient.to(hidden.dtype)
-                if d_hidden is not None:
-                    d_hidden[part] = gradient @ weight
-                if d_weight is not None:
-                    d_weight += (gradient.T @ hidden[part]).float()
+            scores = hidden[part] @ weight.T
+            goals = targets[part, None]
+            for rows in range(0, scores.shape[0], _CACHED):
+                some = slice(rows, rows + _CACHED)
+                total += _loss_and_gradient(scores[some], goals[some])
+            if d_hidden is not None:
+                d_hidden[part] = scores @ weight
+            if d_weight is not None:
+                d_weight += scores.T @ hidden[part]
         ctx.save_for_backward(d_hidden, d_weight)
         ctx.weight_dtype = weight.dtype
         return total
@@ -64,6 +64,21 @@ class LinearCrossEntropy(torch.autograd.Function):
             None,
             None,
         )
+
+
+def _loss_and_gradient(scores: torch.Tensor, goals: torch.Tensor) -> torch.Tensor:
+    """The summed cross-entropy of scores (n, v) against goals (n, 1), float32; the scores are
+    overwritten with its gradient, softmax - one_hot."""
+    exact = scores.float()
+    probabilities = torch.softmax(exact, dim=-1)
+    goal = probabilities.gather(1, goals)
+    if bool((goal < _TINY).any()):  # where the logarithm of a float32 would lose its digits
+        total = (torch.logsumexp(exact, -1, keepdim=True) - exact.gather(1, goals)).sum()
+    else:
+        total = -goal.log().sum()
+    probabilities.scatter_add_(1, goals, goal.new_full(goals.shape, -1.0))
+    scores.copy_(probabilities)
+    return total
 
 
 def next_token_loss(

@@ -8,8 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
+
+from luthier.training.remedies.l2_sp import Anchor
+
+#: Keys of Adam's parameter groups that are decided here.
+_OWN = frozenset({"params", "weight_decay", "multiple"})
 
 
 class MasterAdamW:
@@ -18,28 +24,56 @@ class MasterAdamW:
     Args:
         parameters: name -> trainable parameter, in the model's precision.
         weight_decay: applied to matrices, never to vectors (norms and biases).
+        l2_sp: strength of a pull back to the values at the start (`remedies/l2_sp.py`).
     """
 
     def __init__(
-        self, parameters: Mapping[str, torch.nn.Parameter], *, weight_decay: float = 0.0
+        self,
+        parameters: Mapping[str, torch.nn.Parameter],
+        *,
+        weight_decay: float = 0.0,
+        l2_sp: float = 0.0,
     ) -> None:
         self.parameters = dict(parameters)
         self.masters = {
             name: torch.nn.Parameter(p.detach().to(torch.float32, copy=True))
             for name, p in self.parameters.items()
         }
-        matrices = [m for m in self.masters.values() if m.ndim > 1]
-        vectors = [m for m in self.masters.values() if m.ndim <= 1]
-        groups = [
-            {"params": matrices, "weight_decay": weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
+        self._anchor = Anchor(self.masters, l2_sp)
+        self._weight_decay = weight_decay
+        self._multiples: dict[str, float] = {}
+        self._adam = torch.optim.AdamW(self._groups(), lr=0.0, fused=True)
+
+    def scale(self, multiples: Mapping[str, float]) -> None:
+        """From now on multiply the learning rate of each named parameter; those that are not named
+        keep it. With 0 a parameter is left alone: no gradient, no decay, no moments.
+        """
+        if multiples == self._multiples:
+            return
+        self._multiples = dict(multiples)
+        rest = {k: v for k, v in self._adam.param_groups[0].items() if k not in _OWN}
+        self._adam.param_groups = [{**rest, **group} for group in self._groups()]
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """What Adam treats alike: by weight decay and by multiple of the learning rate."""
+        groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+        for matrix in (True, False):
+            for name, master in self.masters.items():
+                if (master.ndim > 1) == matrix:
+                    key = (self._weight_decay if matrix else 0.0, self._multiples.get(name, 1.0))
+                    groups.setdefault(key, []).append(master)
+        return [
+            {"params": held, "weight_decay": decay, "multiple": multiple}
+            for (decay, multiple), held in groups.items()
         ]
-        self._adam = torch.optim.AdamW([g for g in groups if g["params"]], lr=0.0, fused=True)
 
     def collect(self) -> None:
         """Add the gradients of one micro-batch to the float32 sums, and free them."""
         for name, parameter in self.parameters.items():
             if parameter.grad is None:
+                continue
+            if self._multiples.get(name) == 0.0:
+                parameter.grad = None
                 continue
             master = self.masters[name]
             if master.grad is None:
@@ -47,6 +81,11 @@ class MasterAdamW:
             else:
                 master.grad += parameter.grad
             parameter.grad = None
+
+    def discard(self) -> None:
+        """Forget the gradients collected so far: the step is begun again."""
+        for held in (*self.parameters.values(), *self.masters.values()):
+            held.grad = None
 
     def clip(self, largest: float) -> float:
         """Scale the gradients so that their norm is at most `largest`; returns the norm before."""
@@ -56,7 +95,8 @@ class MasterAdamW:
     def step(self, learning_rate: float) -> None:
         """One update, copied down to the model."""
         for group in self._adam.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group["multiple"]
+        self._anchor.pull(self.masters, learning_rate, self._multiples)
         self._adam.step()
         self._adam.zero_grad(set_to_none=True)
         self.copy_down()

@@ -10,27 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers.cache_utils import Cache, DynamicLayer
 
-
-class _Shared(DynamicLayer):
-    """Puts the prefix before every row's own keys and values; stores nothing."""
-
-    def __init__(self, recorded: DynamicLayer) -> None:
-        super().__init__()
-        self.keys, self.values = recorded.keys, recorded.values
-        self.is_initialized = True
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(b, heads, s, d) to (b, heads, p + s, d)."""
-        assert self.keys is not None and self.values is not None
-        rows = key_states.shape[0]
-        return (
-            torch.cat([self.keys.expand(rows, -1, -1, -1), key_states], dim=2),
-            torch.cat([self.values.expand(rows, -1, -1, -1), value_states], dim=2),
-        )
+from luthier.models.shared_keys import record, shared
 
 
 def after_prefix(model: Any, prefix: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
@@ -41,11 +22,8 @@ def after_prefix(model: Any, prefix: torch.Tensor, ids: torch.Tensor) -> torch.T
         prefix: token ids.
         ids: token ids; padding, if any, is on the right.
     """
-    layers = int(model.config.get_text_config().num_hidden_layers)
-    recorded = [DynamicLayer() for _ in range(layers)]
-    model(input_ids=prefix, past_key_values=Cache(layers=recorded), use_cache=True)
-    shared = Cache(layers=[_Shared(layer) for layer in recorded])
+    behind = shared(record(model, input_ids=prefix))
     hidden: torch.Tensor = model(
-        input_ids=ids, past_key_values=shared, use_cache=True
+        input_ids=ids, past_key_values=behind, use_cache=True
     ).last_hidden_state
     return hidden

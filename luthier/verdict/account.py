@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from luthier.verdict.curves import Curves, curves_of
 from luthier.verdict.evidence import JSON, Arm, Evidence, dicts, mapping, text, texts
 from luthier.verdict.formatting import (
     DASH,
@@ -16,11 +17,11 @@ from luthier.verdict.formatting import (
     count,
     figure,
     number,
-    pair,
     percent,
     words,
 )
-from luthier.verdict.plots import bar, sparkline
+from luthier.verdict.plots import bar
+from luthier.verdict.samples import Panel, panel_of
 from luthier.verdict.views import is_recommended, ranked, tag_of
 
 LABELS = 25  # labels whose distribution is drawn
@@ -29,10 +30,10 @@ FINDING_ROWS = 12  # rows named for one finding
 
 @dataclass(frozen=True)
 class Choice:
-    """Something chosen on validation: `options` are (value, score, chosen)."""
+    """Something chosen on validation: `options` are (value, score, chosen, note)."""
 
     what: str
-    options: tuple[tuple[str, str, bool], ...]
+    options: tuple[tuple[str, str, bool, str], ...]
     why: str
 
 
@@ -50,29 +51,18 @@ class Story:
     settings: tuple[tuple[str, str], ...]
     metrics: tuple[tuple[str, str], ...]
     choices: tuple[Choice, ...]
-    curve: Markup
-    curve_words: str
+    curves: Curves | None
+    samples: Panel | None
 
 
 def stories(evidence: Evidence, scale: Scale) -> list[Story]:
     """One story for each arm: the scored ones from best to worst, then the failed ones."""
     arms = ranked(evidence)
     arms += [arm for arm in evidence.arms if arm not in arms]
-    return [_story(evidence, arm, scale) for arm in arms]
+    return [_story(evidence, arm, scale, place) for place, arm in enumerate(arms)]
 
 
-def _story(evidence: Evidence, arm: Arm, scale: Scale) -> Story:
-    points = (
-        [ends for item in arm.record.get("curve") or [] if (ends := pair(item)) is not None]
-        if isinstance(arm.record.get("curve"), list)
-        else []
-    )
-    said = ""
-    if len(points) > 1:
-        said = (
-            f"Training loss {figure(points[0][1])} → {figure(points[-1][1])} "
-            f"over {count(points[-1][0])} steps"
-        )
+def _story(evidence: Evidence, arm: Arm, scale: Scale, place: int) -> Story:
     return Story(
         name=arm.name,
         title=arm.title,
@@ -88,8 +78,8 @@ def _story(evidence: Evidence, arm: Arm, scale: Scale) -> Story:
             if number(value) is not None
         ),
         choices=tuple(_choice(item, scale) for item in dicts(arm.record.get("choices"))),
-        curve=sparkline(points, title=said),
-        curve_words=said,
+        curves=curves_of(arm.record, f"curve-{place}"),
+        samples=panel_of(arm.samples),
     )
 
 
@@ -127,11 +117,12 @@ def _choice(item: JSON, scale: Scale) -> Choice:
             _setting(option.get("value")),
             scale.show(option.get("score")),
             option.get("value") == chosen,
+            text(option.get("note")),
         )
         for option in dicts(item.get("options"))
     )
     if not options and chosen is not None:
-        options = ((_setting(chosen), DASH, True),)
+        options = ((_setting(chosen), DASH, True, ""),)
     return Choice(words(text(item.get("what"))) or "choice", options, text(item.get("why")))
 
 

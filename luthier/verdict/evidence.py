@@ -62,6 +62,7 @@ class Arm:
         record: its arm.json.
         predictions: the rows of its predictions.jsonl, in file order.
         why: why it was run, from manifest.json.
+        samples: its samples.json: a few answers before and after training.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Arm:
     record: JSON
     predictions: list[JSON]
     why: str = ""
+    samples: JSON = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -140,6 +142,7 @@ def read_run(folder: Path) -> Evidence:
                 record=_document(home, "arm.json", problems, folder) if inside else {},
                 predictions=_rows(home / "predictions.jsonl", folder, problems) if inside else [],
                 why=whys.get(name, ""),
+                samples=_document(home, "samples.json", problems, folder) if inside else {},
             )
         )
     return Evidence(

@@ -198,35 +198,6 @@ def _line(dot: Dot, frame: _Frame, index: int, scale: Scale) -> Markup:
     )
 
 
-def sparkline(points: Sequence[tuple[float, float]], *, title: str, longest: int = 160) -> Markup:
-    """A training curve without axes; first and last values belong in the text beside it.
-
-    Args:
-        points: (step, loss) in order of step; fewer than two give an empty drawing ("").
-        title: what the curve shows, in words.
-        longest: more points than this are averaged in equal bins.
-    """
-    if len(points) < 2:
-        return Markup("")
-    if len(points) > longest:
-        size = len(points) / longest
-        bins = [
-            points[int(i * size) : max(int(i * size) + 1, int((i + 1) * size))]
-            for i in range(longest)
-        ]
-        points = [(sum(x for x, _ in b) / len(b), sum(y for _, y in b) / len(b)) for b in bins]
-    xs, ys = [x for x, _ in points], [y for _, y in points]
-    width, height = (max(xs) - min(xs)) or 1.0, (max(ys) - min(ys)) or 1.0
-    path = " ".join(
-        f"{(x - min(xs)) / width * 296 + 2:.1f},{46 - (y - min(ys)) / height * 42:.1f}"
-        for x, y in points
-    )
-    return Markup(
-        '<svg class="spark" viewBox="0 0 300 48" preserveAspectRatio="none" role="img">'
-        '<title>{}</title><polyline points="{}"/></svg>'
-    ).format(title, path)
-
-
 def bar(share: float) -> Markup:
     """A horizontal bar; `share` of the width, 0 to 1. Decoration beside a number."""
     width = f"{max(0.0, min(1.0, share)) * 100:.1f}%"

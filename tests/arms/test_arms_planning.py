@@ -11,6 +11,7 @@ from luthier.arms.base import ARMS
 from luthier.arms.majority import Majority
 from luthier.arms.planning import choose_arms
 from luthier.errors import InputError
+from luthier.training.method import METHODS
 
 MODEL = Path("smollm2-135m-instruct")
 
@@ -20,6 +21,7 @@ def test_auto_takes_what_suits_the_kind_and_says_why() -> None:
     assert [p.name for p in planned] == [
         "majority",
         "linear-probe",
+        "classifier",
         "zero-shot",
         "few-shot",
         "lora",
@@ -29,8 +31,11 @@ def test_auto_takes_what_suits_the_kind_and_says_why() -> None:
     assert why["linear-probe"] == "a cheap way of doing classification"
     assert why["zero-shot"] == "needs no training"
     assert "classification" in why["lora"]
-    assert {p.name: p.why for p in left_out} == {
-        "full": "not part of `arms: auto`; name it to have it run"
+    # of the tuning methods, auto takes LoRA alone
+    assert {p.name: p.why for p in left_out if p.name in METHODS} == {
+        name: "not part of `arms: auto`; name it to have it run"
+        for name in METHODS.names()
+        if name != "lora"
     }
 
 
@@ -59,13 +64,23 @@ def test_an_arm_that_cannot_do_the_task() -> None:
     assert e.value.fix == "Take it out of `arms`."
 
 
+def test_a_training_key_must_be_read_by_one_of_the_tuned_arms() -> None:
+    layered = {"training": {"layers": 2}}
+    choose_arms(task(MODEL, arms=["lora", "last-layers"], **layered))
+    choose_arms(task(MODEL, arms=["zero-shot"], **layered))  # nothing is trained at all
+    for arms in (["lora", "zero-shot"], "auto"):
+        with pytest.raises(InputError, match=r"`training.layers` is read by last-layers, and not"):
+            choose_arms(task(MODEL, arms=arms, **layered))
+
+
 def test_every_arm_says_what_it_is() -> None:
     for name, kind in ARMS:
         assert kind.name == name
         assert kind.title
         assert kind.__doc__
     assert [name for name, kind in ARMS if kind.floor] == ["majority"]
-    assert {name for name, kind in ARMS if kind.changes_weights} == {"full", "lora"}
+    changing = {name for name, kind in ARMS if kind.changes_weights}
+    assert changing - {"multi-task", "staged"} == set(METHODS.names())
 
 
 @pytest.mark.parametrize(

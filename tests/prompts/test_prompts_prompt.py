@@ -52,8 +52,8 @@ def asked(content: str) -> Conversation:
 
 
 def spans(prompt: Prompt, conversation: Conversation, answer: str) -> list[str]:
-    """The text of each run of trained ids."""
-    taught = prompt.teach(conversation, answer, loss_on="completion")
+    """The text of each run of trained ids, all turns of the assistant trained."""
+    taught = prompt.teach(conversation, answer, loss_on="assistant")
     found: list[list[int]] = []
     before = False
     for token, trained in zip(taught.ids, taught.trained, strict=True):

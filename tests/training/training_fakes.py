@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,23 @@ def items(tokenizer: Any, n: int, *, instruction: str = "", seed: int = 0) -> li
     prompt = Prompt(tokenizer, instruction=instruction)
     taught = [
         prompt.teach(e.messages, e.output, loss_on="completion") for e in examples(n, seed=seed)
+    ]
+    return [Sft().item(one) for one in taught]
+
+
+def uneven(n: int, *, seed: int = 0) -> list[Example]:
+    """Examples whose answers, and so their weights, differ by a factor of six."""
+    return [
+        replace(one, output=" ".join([one.output] * (1 + index * 7 % 6)))
+        for index, one in enumerate(examples(n, seed=seed))
+    ]
+
+
+def uneven_items(tokenizer: Any, n: int, *, instruction: str = "", seed: int = 0) -> list[Item]:
+    """What the loop trains on, a mean of means being far from the mean."""
+    prompt = Prompt(tokenizer, instruction=instruction)
+    taught = [
+        prompt.teach(e.messages, e.output, loss_on="completion") for e in uneven(n, seed=seed)
     ]
     return [Sft().item(one) for one in taught]
 

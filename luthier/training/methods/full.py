@@ -27,4 +27,7 @@ class Full(TuningMethod):
     def prepare(self, model: Any, config: TrainingConfig, *, base: str) -> Any:
         """Open every weight."""
         del config, base
+        from luthier.models.quantized import refuse_quantized
+
+        refuse_quantized(model)
         return model.requires_grad_(True)

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from luthier.training.method import METHODS, TuningMethod
 
+#: What every method with low-rank matrices reads of the training section.
+LOW_RANK = frozenset({"rank", "alpha", "dropout", "targets"})
+
 if TYPE_CHECKING:
     from luthier.training.config import TrainingConfig
 
@@ -18,6 +21,7 @@ class Lora(TuningMethod):
     title = "LoRA fine-tuning"
     in_auto = True
     order = 60
+    reads = LOW_RANK
 
     def learning_rate(self, hidden_size: int) -> float:
         """5e-4 at width 2000, more for narrower models.
@@ -29,9 +33,18 @@ class Lora(TuningMethod):
         return float(min(1e-3, max(1e-4, 5e-4 * (2000 / hidden_size) ** 0.5)))
 
     def prepare(self, model: Any, config: TrainingConfig, *, base: str) -> Any:
-        """Adapters on every linear layer but the head."""
+        """Adapters on every linear layer but the head, or on those of `targets`."""
+        return self._add(model, config, base)
+
+    def _add(self, model: Any, config: TrainingConfig, base: str, **kind: bool) -> Any:
         from luthier.models.adapters import add_lora
 
         return add_lora(
-            model, rank=config.rank, alpha=config.alpha, dropout=config.dropout, base=base
+            model,
+            rank=config.rank,
+            alpha=config.alpha,
+            dropout=config.dropout,
+            targets=config.targets,
+            base=base,
+            **kind,
         )

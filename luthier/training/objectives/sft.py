@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from luthier.data.examples import Example
 from luthier.models.heads import body, keeps_state
 from luthier.prompts.prompt import Taught
-from luthier.training.losses import IGNORED, next_token_loss
-from luthier.training.objective import OBJECTIVES
+from luthier.training.config import TrainingConfig
+from luthier.training.fused.model import fused
+from luthier.training.losses import IGNORED
+from luthier.training.objective import OBJECTIVES, Material, StageObjective
 from luthier.training.prefix import after_prefix
+from luthier.training.recompute import recomputes
+from luthier.training.rows import teach_all, teach_validation
+from luthier.training.weighted import chosen_weights, weighted_loss
 
 #: Tokens a micro-batch must save before a pass of its own for the shared beginning pays: on short
 #: rows a second pass through many small operations costs more than it saves (docs/log.md).
@@ -25,11 +32,13 @@ WORTH_SHARING = 16
 class Item:
     """One conversation: `ids` (n,) are read; `targets` (n,) are the ids one place on, or IGNORED.
 
-    Targets are stored already shifted, so no later step can shift across a boundary.
+    Targets are stored already shifted, so no later step can shift across a boundary. `weights` (n,)
+    are what the targets' losses count, None for 1 each.
     """
 
     ids: list[int]
     targets: list[int]
+    weights: list[float] | None = None
 
     @property
     def length(self) -> int:
@@ -37,14 +46,43 @@ class Item:
         return len(self.ids)
 
     @property
-    def weight(self) -> int:
-        """How many targets carry loss; what the loss of a whole step is divided by."""
+    def weight(self) -> float:
+        """How many targets carry loss, or the sum of their weights; what the loss of a whole step
+        is divided by."""
+        if self.weights is not None:
+            return math.fsum(self.weights)
         return sum(target != IGNORED for target in self.targets)
 
 
 @OBJECTIVES.register("sft")
-class Sft:
+class Sft(StageObjective):
     """Sum of cross-entropies over the trained tokens."""
+
+    name = "sft"
+    title = "Supervised fine-tuning"
+    reads = frozenset({"loss_on", "replay"})
+
+    def material(
+        self,
+        examples: Sequence[Example],
+        validation: Sequence[Example],
+        config: TrainingConfig,
+    ) -> Material:
+        """Conversations, rendered by the prompt."""
+        assert self.prompt is not None
+        kept: list[int] = []
+        taught, notes = teach_all(self.prompt, examples, config, kept)
+        held_out, said = teach_validation(self.prompt, validation, config)
+        return Material(
+            items=[self.item(one) for one in taught],
+            kept=kept,
+            held_out=[self.item(one) for one in held_out],
+            notes=[*notes, *self.prompt.notes, *said],
+        )
+
+    def computed_tokens(self, items: Sequence[Item], batch_size: int) -> int:
+        """Without the repeats of what a batch shares."""
+        return computed_tokens(items, batch_size)
 
     def item(self, taught: Taught) -> Item:
         """Shift once, here."""
@@ -53,7 +91,7 @@ class Sft:
             for token, trained in zip(taught.ids[1:], taught.trained[1:], strict=True)
         ]
         # the last token predicts nothing, so it need not be read
-        return Item(taught.ids[:-1], targets)
+        return Item(taught.ids[:-1], targets, taught.weights and taught.weights[1:])
 
     def sizes(self, items: Sequence[Item]) -> list[int]:
         """Their lengths without the beginning they share, which a micro-batch computes once."""
@@ -70,8 +108,11 @@ class Sft:
         the rows attend to it: the same sums in another order.
         """
         device = next(model.parameters()).device
-        shared = 0 if keeps_state(model) else shared_prefix(items)
-        if not pays(shared, len(items)):
+        fast = fused(model)
+        # layers that are computed again in the backward pass keep no keys to attend to
+        alone = keeps_state(model) or recomputes(model)
+        shared = 0 if alone else shared_prefix(items)
+        if not fast and not pays(shared, len(items)):
             shared = 0
         width = max(item.length for item in items) - shared
         ids = torch.zeros(len(items), width, dtype=torch.long)
@@ -80,13 +121,16 @@ class Sft:
             ids[row, : item.length - shared] = torch.tensor(item.ids[shared:])
             targets[row, : item.length - shared] = torch.tensor(item.targets[shared:])
         ids, targets = ids.to(device), targets.to(device)
-        if shared:
-            prefix = torch.tensor([items[0].ids[:shared]], device=device)
-            hidden = after_prefix(body(model), prefix, ids)
-        else:
-            hidden = body(model)(input_ids=ids, use_cache=False).last_hidden_state
         chosen = targets != IGNORED
-        return next_token_loss(model, hidden[chosen], targets[chosen])
+        prefix = torch.tensor([items[0].ids[:shared]], device=device) if shared else None
+        if fast:
+            hidden = fast(None if prefix is None else prefix[0], ids, chosen)
+        elif prefix is not None:
+            hidden = after_prefix(body(model), prefix, ids)[chosen]
+        else:
+            hidden = body(model)(input_ids=ids, use_cache=False).last_hidden_state[chosen]
+        weights = chosen_weights([i.weights for i in items], [i.targets for i in items])
+        return weighted_loss(model, hidden, targets[chosen], weights)
 
 
 def shared_prefix(items: Sequence[Item]) -> int:

@@ -1,0 +1,141 @@
+"""Transfer learning with labels: an encoder that is fine-tuned together with a new head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from luthier.arms.base import ARMS, Answerer, Arm, Fit, Workplace
+from luthier.arms.headed import open_headed
+from luthier.arms.linear_probe import ENCODER
+from luthier.errors import InputError
+from luthier.files import read_json, write_json
+from luthier.models.pool import ModelPool
+from luthier.task import Task, Training
+
+_STAGE = "train.json"
+#: Tokens that a small encoder trains in a second, to plan with: a floor measured on two cores.
+_RATE = 2000
+
+#: Keys of the training section that mean the same for an encoder as for the task's model.
+_SHARED = (
+    *("layer_decay", "unfreeze", "pooling", "weight_decay", "max_grad_norm", "warmup"),
+    *("precision", "patience", "evaluate_every", "checkpoint_every", "keep_checkpoints"),
+)
+
+
+class EncoderArm(Arm):
+    """Fine-tunes an encoder and a head for labels, by the same stage and loop as any model.
+
+    The encoder is the task's model where that is one, else a small sentence encoder. In that case
+    learning rate, epochs and batch size are the encoder's own: those of the task's training section
+    are meant for a model that writes.
+    """
+
+    objective: ClassVar[str]
+    method: ClassVar[str] = "full"
+
+    def unsuited(self, task: Task) -> str | None:
+        """Why this arm cannot do the task, or None."""
+        wanted = task.training.objective
+        if wanted not in (None, "sft", self.objective):
+            return f"`training.objective` is {wanted}, and {self.name} learns {self.objective}"
+        return super().unsuited(task)
+
+    def least_seconds(self, place: Workplace, tests: int) -> float:
+        """A few passes over the training rows, four characters a token."""
+        del tests
+        text = sum(len(e.input) for e in place.train)
+        return 10 + 6 * text / 4 / _RATE
+
+    def fit(self, place: Workplace) -> Fit:
+        """Train (or take up the result of training that an interruption came after)."""
+        from luthier.training.stage import train_stage
+
+        if not place.train:
+            raise InputError("There are no training examples.")
+        stored = place.folder / _STAGE
+        notes: list[str] = []
+        encoder = encoder_of(place.task)
+        if not (stored.is_file() and (place.folder / "model").is_dir()):
+            place.pool.release()
+            wishes = place.task.wishes
+            if encoder != place.task.model:
+                wishes, notes = own_wishes(wishes)
+            result = train_stage(
+                model_name=encoder,
+                base=place.task.folder,
+                instruction=place.task.instruction,
+                examples=place.train,
+                wishes=wishes.model_copy(update={"objective": self.objective}),
+                method=self.method,
+                seed=place.task.seed,
+                folder=place.folder,
+                reporter=place.reporter,
+                minutes=place.minutes,
+                validation=place.validation,
+            )
+            held = result.to_dict()
+            write_json(stored, {**held, "notes": [*notes, *held["notes"]]})
+        stage = read_json(stored)
+        return Fit(
+            settings={"encoder": encoder, "training": stage["config"]},
+            costs={
+                "train_seconds": stage["seconds"],
+                "train_tokens_per_second": stage["tokens_per_second"],
+                "trained_parameters": stage["trained_parameters"],
+                "total_parameters": stage["total_parameters"],
+                "train_peak_memory_bytes": stage["peak_memory_bytes"],
+            },
+            curve=[(step, loss) for step, loss in stage["curve"]],
+            notes=stage["notes"],
+            extra={"measured": stage["measured"]} if stage["measured"] else {},
+        )
+
+    def open(
+        self,
+        task: Task,
+        labels: tuple[str, ...] | None,
+        folder: Path,
+        settings: dict[str, Any],
+        pool: ModelPool,
+    ) -> Answerer:
+        """The fine-tuned encoder and its head."""
+        del labels, settings, pool
+        return open_headed(self.name, folder / "model", task)
+
+
+@ARMS.register("classifier")
+class ClassifierArm(EncoderArm):
+    """A small encoder fine-tuned whole, with a head over its pooled text."""
+
+    name = "classifier"
+    title = "Fine-tuned encoder with a head"
+    kinds = frozenset({"classification"})
+    objective = "sequence-classification"
+    order = 12
+
+
+def encoder_of(task: Task) -> str:
+    """The task's model where it is an encoder, else the one that comes with the project."""
+    from luthier.models.tuned import describe_any
+
+    kind = describe_any(task.model, base=task.folder).kind
+    return task.model if kind == "encoder" else ENCODER
+
+
+def own_wishes(wishes: Training) -> tuple[Training, list[str]]:
+    """What of the training section is meant for an encoder too, and a note on the rest.
+
+    Texts that are too long for the encoder are cut, as the linear probe cuts them.
+    """
+    given = wishes.model_dump(exclude_defaults=True)
+    kept = {key: getattr(wishes, key) for key in _SHARED if key in given}
+    rest = sorted(set(given) - set(_SHARED) - {"objective"})
+    notes = []
+    if rest:
+        notes.append(
+            f"training.{', training.'.join(rest)}: meant for the task's model; the encoder is "
+            "trained with values of its own."
+        )
+    return Training(**{**kept, "overlong": "cut"}), notes
