@@ -330,6 +330,12 @@ class _Stage:
         if not movement.enough(self.optimizer.parameters):
             raise self._unmoved(" by as much as a millionth")
         best = self.stopping.best
+        ends = [sum(loss for _, loss in part) / 5 for part in (self.curve[:5], self.curve[-5:])]
+        if self.done >= _MOVED_BY and ends[1] > ends[0]:
+            self.notes.append(
+                f"The loss did not fall: {ends[0]:.3g} in the first five steps, {ends[1]:.3g} in "
+                f"the last five. {_LOWER}"
+            )
         if self.done < len(self.steps):
             self.notes.append(
                 f"Stopped after step {self.done} of {len(self.steps)}: {self.config.patience} "

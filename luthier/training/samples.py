@@ -17,8 +17,10 @@ from luthier.generation.options import Stopping
 from luthier.prompts.prompt import Prompt
 from luthier.training.samples_file import SAMPLES
 
-__all__ = ["SAMPLES", "Samples"]
+__all__ = ["NOT_ASKED", "SAMPLES", "Samples"]
 
+#: What a stage notes whose objective writes no answers.
+NOT_ASKED = "No questions were asked before and after: this objective writes no answers."
 #: How many questions are asked.
 QUESTIONS = 5
 #: The most tokens of one answer; a few more than the references need, so that it stays quick.
@@ -29,7 +31,7 @@ class Samples:
     """A few questions, asked of a model before and after it is trained. Greedy, short answers.
 
     Args:
-        prompt: what training and both answers use; None where the objective writes no answers.
+        prompt: what training and both answers use.
         validation: where the questions come from, else from `train`.
         train: the training examples.
         context_length: tokens the model can hold; longer questions are passed over.
@@ -40,7 +42,7 @@ class Samples:
 
     def __init__(
         self,
-        prompt: Prompt | None,
+        prompt: Prompt,
         validation: Sequence[Example],
         train: Sequence[Example],
         context_length: int,
@@ -49,9 +51,6 @@ class Samples:
         self.split = "validation" if validation else "training"
         self.examples: list[Example] = []
         self._prompts: list[list[int]] = []
-        self.note = "This objective writes no answers, so no questions were asked."
-        if prompt is None:
-            return
         room = context_length - _MOST_TOKENS
         for example in _spread(validation or train):
             try:

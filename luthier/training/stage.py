@@ -126,7 +126,7 @@ def train_stage(
     from luthier.training.parallel import current
     from luthier.training.remedies.replay import NAME, replayed
     from luthier.training.remedies.wise_ft import average, put, row_losses, start_of
-    from luthier.training.samples import SAMPLES, Samples
+    from luthier.training.samples import NOT_ASKED, SAMPLES, Samples
     from luthier.training.several import PerTask, TaskCurves, in_order, with_replay
 
     torch.manual_seed(seed)
@@ -216,8 +216,10 @@ def train_stage(
         tuning = METHODS.get(method)()
         tuning.words = tuple(loaded.tokenizer(instruction, add_special_tokens=False)["input_ids"])
         asked = None
-        if samples and objective.writes:
+        if samples and prompt:
             asked = Samples(prompt, validation, examples, info.context_length)
+        elif samples:
+            notes.append(NOT_ASKED)
         if not current().main:  # the first process asks and writes
             asked = None
         answers = asked.ask(model, loaded.tokenizer) if asked else []

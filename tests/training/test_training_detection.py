@@ -105,6 +105,16 @@ class TestTheLossHasRisen:
             assert seen[step - 1].loss < 3 * good + 10
 
 
+def test_a_loss_that_did_not_fall_is_noted(tiny_model: Path) -> None:
+    """Too little for an error: it may be what the rows are like."""
+    for rate, noted in ((1.0, True), (1e-3, False)):
+        loaded = load(tiny_model)
+        rows = uneven_items(loaded.tokenizer, 40)
+        done = fit(loaded.model, Sft(), rows, config(learning_rate=rate, warmup=0.5))
+        assert len(done.curve) == 10
+        assert any("did not fall" in note for note in done.notes) == noted
+
+
 class _Wrapped:
     """The objective with its loss changed on the way."""
 
