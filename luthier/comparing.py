@@ -7,8 +7,6 @@ whole files, so the run can be continued after an interruption at any moment.
 
 from __future__ import annotations
 
-import datetime
-import platform
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -16,33 +14,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from luthier import __version__
-from luthier.arms.base import ARMS, Answerer, Arm, Fit, Workplace
+from luthier.arms.base import ARMS, Answerer, Arm, Workplace
 from luthier.arms.planning import Planned, choose_arms
 from luthier.arms.prompted import conversations
-from luthier.data.examples import Example, content_hash
 from luthier.data.prepare import Prepared, prepare
 from luthier.errors import InputError, LuthierError, RunError
-from luthier.evaluation.scoring import ScoringRows, deciding_metric, metrics_for, score
+from luthier.evaluation.clusters import clusters_of
+from luthier.evaluation.scoring import deciding_metric, score
 from luthier.examine import Examined, examine
-from luthier.files import read_json, read_jsonl, write_json, write_jsonl
-from luthier.generation.answers import Answer
+from luthier.files import read_json, write_json, write_jsonl
+from luthier.manifest import write_manifest
 from luthier.models.pool import ModelPool
 from luthier.progress import Reporter
+from luthier.results import arm_result, prediction_row, record_of, scoring_rows
 from luthier.runs import Run, anchored, disk_is_full, identity_of
 from luthier.task import Task
 from luthier.trackers.base import choose, tracking
 from luthier.training.search import needs_optuna
-from luthier.verdict.compare import ArmResult, compare
+from luthier.verdict.compare import compare
 from luthier.verdict.decide import decide
 from luthier.verdict.document import build_verdict
-
-#: Fewer groups of test rows than this are not resampled.
-_FEWEST_GROUPS = 5
-#: Versions written to the manifest.
-_LIBRARIES = ("torch", "transformers", "peft", "scikit-learn", "numpy")
 
 
 def run(
@@ -109,7 +100,7 @@ def run(
         _refuse_overlong(task, examined)
         held.start(task, prepared.splits, prepared.labels)
         write_json(held.folder / "lint.json", examined.to_dict())
-        _write_manifest(held, task, prepared, planned, left_out, identity, command)
+        write_manifest(held, task, prepared, planned, left_out, identity, command)
         with tracking(
             tracker, reporter, task=task.name, folder=held.folder, settings=task.to_dict()
         ) as heard:
@@ -242,12 +233,12 @@ class _Comparison:
                 answers = answerer.answer(asked, progress=bar.advance)
                 seconds = (time.perf_counter() - started) / len(asked)
         forgetting = self._forgetting(answerer, before) if before else None
-        rows = _scoring_rows(self.task, self.prepared, self.test, answers)
+        rows = scoring_rows(self.task.kind, self.prepared.labels, self.test, answers)
         scored = score(self.metric.name, rows)
         write_jsonl(
             place.folder / "predictions.jsonl",
             (
-                _prediction(example, answer, float(value))
+                prediction_row(example, answer, float(value))
                 for example, answer, value in zip(
                     self.test, answers, scored.row_scores, strict=True
                 )
@@ -260,7 +251,7 @@ class _Comparison:
             arm=arm.name,
             metrics={self.metric.name: scored.value, "seconds_per_answer": seconds},
         )
-        return _record(fit, answers, seconds, memory.bytes, forgetting)
+        return record_of(fit, answers, seconds=seconds, peak=memory.bytes, forgetting=forgetting)
 
     def _probes_before(self, arm: Arm) -> list[bool] | None:
         """What the model knows before an arm changes it; found out once a run."""
@@ -291,7 +282,16 @@ class _Comparison:
 
     def _decide(self) -> None:
         """Compare what the arms left in the folder, decide, and write verdict and report."""
-        results = [self._arm_result(p.name) for p in self.planned]
+        results = [
+            arm_result(
+                self.run,
+                p.name,
+                kind=self.task.kind,
+                labels=self.prepared.labels,
+                metric=self.metric,
+            )
+            for p in self.planned
+        ]
         clusters, narrow = clusters_of(self.test)
         compared = compare(results, self.metric, seed=self.task.seed, clusters=clusters)
         decision = decide(compared, self.task.success)
@@ -311,54 +311,6 @@ class _Comparison:
             scores={f"{one.name}/score": one.score for one in compared.arms},
         )
 
-    def _arm_result(self, name: str) -> ArmResult:
-        record = self.run.arm_record(name)
-        arm = ARMS.get(name)
-        if record is None or record.get("failed"):
-            reason = record["failed"] if record else "it was not run"
-            return ArmResult(name, None, floor=arm.floor, failed=reason)
-        rows = read_jsonl(self.run.arm_folder(name) / "predictions.jsonl")
-        probabilities = [row.get("probabilities") for row in rows]
-        scoring = ScoringRows(
-            kind=self.task.kind,
-            inputs=[row["input"] for row in rows],
-            references=[row["reference"] for row in rows],
-            predictions=[row["prediction"] for row in rows],
-            labels=self.prepared.labels,
-            probabilities=probabilities if all(probabilities) else None,
-        )
-        scored = score(self.metric.name, scoring)
-        return ArmResult(
-            name,
-            scored.statistics,
-            row_scores=scored.row_scores,
-            invalid_rate=scored.invalid_rate,
-            floor=arm.floor,
-            costs=record["costs"],
-            forgetting=record.get("forgetting"),
-            can_forget=arm.changes_weights,
-            metrics={
-                metric: score(metric, scoring).value
-                for metric in metrics_for(self.task.kind, scoring)
-            },
-        )
-
-
-def clusters_of(test: Sequence[Example]) -> tuple[list[str] | None, list[str]]:
-    """The groups of the test's rows, for the statistics, and what must be said about them.
-
-    Resampling a handful of groups gives intervals that mean nothing (one group: no width at all),
-    so with fewer than five the rows are taken as independent, and the reader is told.
-    """
-    clusters = [e.group or f"row {i}" for i, e in enumerate(test)]
-    found = len(set(clusters))
-    if found >= _FEWEST_GROUPS:
-        return clusters, []
-    return None, [
-        f"The {len(test)} test rows come from only {found} group{'s' * (found != 1)}. The "
-        "intervals treat them as independent and are too narrow: test on rows of more groups."
-    ]
-
 
 class _Recording(Reporter):
     """Passes everything on, and writes events to the run."""
@@ -373,56 +325,6 @@ class _Recording(Reporter):
         """A line of events.jsonl."""
         self._inner.event(kind, **values)
         self._run.event(kind, **values)
-
-
-def _record(
-    fit: Fit, answers: Sequence[Answer], seconds: float, peak: int, forgetting: Any
-) -> dict[str, Any]:
-    read = [answer.prompt_tokens for answer in answers]
-    return {
-        "failed": None,
-        "settings": fit.settings,
-        "choices": [choice.to_dict() for choice in fit.choices],
-        "costs": {
-            **fit.costs,
-            "seconds_per_answer": seconds,
-            "prompt_tokens_per_answer": float(np.mean(read)),
-            "completion_tokens_per_answer": float(np.mean([a.completion_tokens for a in answers])),
-            "peak_memory_bytes": peak,
-        },
-        "cut_off": sum(answer.finish_reason == "length" for answer in answers),
-        "forgetting": forgetting,
-        "curve": fit.curve,
-        "notes": fit.notes,
-        **fit.extra,
-    }
-
-
-def _prediction(example: Example, answer: Answer, value: float) -> dict[str, Any]:
-    return {
-        "id": example.id,
-        "input": example.input,
-        "reference": example.output,
-        "prediction": answer.text,
-        "score": round(value, 6),
-        "seconds": round(answer.seconds, 6),
-        "prompt_tokens": answer.prompt_tokens,
-        "completion_tokens": answer.completion_tokens,
-        "finish_reason": answer.finish_reason,
-        **answer.extra,
-    }
-
-
-def _scoring_rows(
-    task: Task, prepared: Prepared, examples: Sequence[Example], answers: Sequence[Answer]
-) -> ScoringRows:
-    return ScoringRows(
-        kind=task.kind,
-        inputs=[e.input for e in examples],
-        references=[e.output for e in examples],
-        predictions=[a.text for a in answers],
-        labels=prepared.labels,
-    )
 
 
 def _check_metric(task: Task) -> None:
@@ -459,53 +361,4 @@ def _default_folder(task: Task, identity: str, resume: bool) -> Path:
     raise RunError(
         f"There is no run of {task.name!r} with this data and these settings in runs/.",
         fix="Leave out --resume, or name the folder with --out.",
-    )
-
-
-def _write_manifest(
-    run: Run,
-    task: Task,
-    prepared: Prepared,
-    planned: list[Planned],
-    left_out: list[Planned],
-    identity: str,
-    command: str,
-) -> None:
-    from importlib.metadata import version
-
-    from luthier.models.machine import this_machine
-    from luthier.models.tuned import describe_any
-
-    machine = this_machine()
-    model = describe_any(task.model, base=task.folder)
-    path = run.folder / "manifest.json"
-    held = read_json(path) if path.is_file() else {}
-    run.update_manifest(
-        luthier=__version__,
-        created=held.get("created")
-        or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        task=task.name,
-        task_file=str(task.path),
-        task_hash=identity,
-        seed=task.seed,
-        command=held.get("command") or command or f"luthier run {task.path}",
-        splits={
-            name: {"rows": len(examples), "hash": content_hash(examples)}
-            for name, examples in prepared.splits.items()
-        },
-        labels=list(prepared.labels) if prepared.labels else None,
-        notes=list(prepared.notes),
-        machine={
-            "cores": machine.cores,
-            "memory_bytes": machine.memory_total,
-            "gpus": [gpu.name for gpu in machine.gpus],
-            "platform": machine.platform,
-        },
-        versions={
-            "python": platform.python_version(),
-            **{library: version(library) for library in _LIBRARIES},
-        },
-        model={"name": task.model, "path": str(model.path), "parameters": model.parameters},
-        arms=[{"name": p.name, "why": p.why} for p in planned],
-        left_out=[{"name": p.name, "why": p.why} for p in left_out],
     )

@@ -295,7 +295,7 @@ def evaluate(
         InputError, ModelError, RunError: see their messages.
     """
     from luthier.arms.prompted import conversations
-    from luthier.comparing import clusters_of
+    from luthier.evaluation.clusters import clusters_of
     from luthier.evaluation.scoring import ScoringRows, deciding_metric, metrics_for, score
     from luthier.models.machine import PeakMemory
     from luthier.models.pool import ModelPool

@@ -72,7 +72,7 @@ def scoring_rows(task: Task, prepared: Prepared, predictions: Sequence[str]) -> 
 
 def clusters(test: Sequence[Example]) -> list[str] | None:
     """An id for each row where rows belong together and there are enough groups; else None."""
-    from luthier.comparing import clusters_of
+    from luthier.evaluation.clusters import clusters_of
 
     found, _ = clusters_of(test)
     return None if found is None or len(set(found)) == len(found) else found

@@ -47,10 +47,13 @@ def model_of(family: str, *, lora: bool, layers: int = 2) -> Any:
 
 
 def passes(model: Any, prefix: int, *, fast: bool, recompute: bool = False) -> tuple[Any, Any]:
-    """Hidden states of some tokens, and the gradients of a weighted sum of them."""
+    """Hidden states of some tokens of rows of several lengths, and the gradients of a weighted sum
+    of them. The modules see padding, the hand-written layers none."""
     numbers = torch.Generator().manual_seed(3)
-    ids = torch.randint(0, VOCABULARY, (3, 20), generator=numbers)
-    chosen = torch.rand(3, 20, generator=numbers) < 0.5
+    lengths = [13, 20, 20, 1]
+    ids = torch.randint(0, VOCABULARY, (4, 20), generator=numbers)
+    real = torch.arange(20) < torch.tensor(lengths)[:, None]
+    chosen = (torch.rand(4, 20, generator=numbers) < 0.5) & real
     weights = torch.randn(48, generator=numbers)
     start = torch.arange(prefix) + 3
     if fast:
@@ -58,7 +61,7 @@ def passes(model: Any, prefix: int, *, fast: bool, recompute: bool = False) -> t
             assert done
             run = fused(model)
             assert run is not None
-            hidden = run(start if prefix else None, ids, chosen)
+            hidden = run(start if prefix else None, ids[real], lengths, chosen[real])
             (hidden * weights).sum().backward()
     else:
         if prefix:
@@ -120,7 +123,7 @@ def test_weights_keep_their_values_and_get_their_storage_back() -> None:
 
 def test_an_update_of_the_adapter_is_seen_at_once() -> None:
     model, other = model_of("llama", lora=True), model_of("llama", lora=True)
-    ids, chosen = torch.arange(12)[None], torch.ones(1, 12, dtype=torch.bool)
+    ids, chosen = torch.arange(12), torch.ones(12, dtype=torch.bool)
     assert fuse(model)
     with torch.no_grad():
         for one in (model, other):
@@ -129,8 +132,8 @@ def test_an_update_of_the_adapter_is_seen_at_once() -> None:
                     parameter.copy_(parameter * 0.5 + 0.01)
         run = fused(model)
         assert run is not None
-        hidden = run(None, ids, chosen)
-        wanted = body(other)(input_ids=ids).last_hidden_state[0]
+        hidden = run(None, ids, [12], chosen)
+        wanted = body(other)(input_ids=ids[None]).last_hidden_state[0]
     torch.testing.assert_close(hidden, wanted, rtol=1e-4, atol=2e-5)
 
 
@@ -144,7 +147,7 @@ def test_nothing_is_kept_below_the_lowest_trained_layer() -> None:
     with fusing(model, True):
         run = fused(model)
         assert run is not None
-        hidden = run(None, torch.arange(12)[None], torch.ones(1, 12, dtype=torch.bool))
+        hidden = run(None, torch.arange(12), [12], torch.ones(12, dtype=torch.bool))
         seen, nodes = set(), [hidden.grad_fn]
         while nodes:
             node = nodes.pop()

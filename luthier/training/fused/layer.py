@@ -4,8 +4,8 @@
 
 Written out, the backward pass needs no gradient of a frozen weight, keeps only what it cannot
 cheaply compute again, and runs a third of the operations that automatic differentiation of the
-layer's modules runs. Tokens of all rows lie one below the other in (n, hidden): first the prefix
-that the rows share (p of them, may be 0), then the rows (b times l).
+layer's modules runs. Tokens of all rows lie one below the other in (n, hidden), without padding:
+first the prefix that the rows share (p of them, may be 0), then the rows, whatever their lengths.
 """
 
 from __future__ import annotations
@@ -22,20 +22,102 @@ from luthier.training.fused.attention import attend, attend_backward, rotate
 from luthier.training.fused.linear import Joined
 from luthier.training.fused.norm import norm_backward, norm_into
 
+#: Places of a group over its tokens. Each group is some thirty operations a layer.
+_PADDED = 1.25
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that lie one after another and attend together.
+
+    Attributes:
+        tokens: where they lie among the n tokens.
+        rows: b.
+        length: l, of the longest.
+        real: where each of the tokens stands among the b * l places that attention computes; None
+            where all rows have l tokens.
+    """
+
+    tokens: slice
+    rows: int
+    length: int
+    real: Tensor | None
+
+    def spread(self, x: Tensor) -> Tensor:
+        """(n, w) to (b, l, w) of these rows, with zeros on the right of the shorter ones."""
+        own = x[self.tokens]
+        if self.real is not None:
+            places = x.new_zeros(self.rows * self.length, x.shape[1])
+            own = places.index_copy_(0, self.real, own)
+        return own.view(self.rows, self.length, -1)
+
+    def room(self, x: Tensor) -> Tensor:
+        """A (b, l, w) to be written and then given to `gather`: where possible, x itself."""
+        if self.real is None:
+            return x[self.tokens].view(self.rows, self.length, -1)
+        return x.new_empty(self.rows, self.length, x.shape[1])
+
+    def gather(self, room: Tensor, x: Tensor) -> None:
+        """Write what stands in `room` to the rows' tokens in x (n, w), padding left out."""
+        if self.real is not None:
+            x[self.tokens] = room.flatten(0, 1).index_select(0, self.real)
+
+
+def groups_of(lengths: Sequence[int], first: int, device: torch.device) -> tuple[Group, ...]:
+    """Neighbours of similar length together, so that padding is at most a fifth of a group.
+
+    Args:
+        lengths: of the rows, one after another.
+        first: tokens before them.
+        device: for the indices.
+    """
+    groups: list[Group] = []
+    rows: list[int] = []
+    for length in [*lengths, 0]:
+        widest, total = max([*rows, length]), sum(rows) + length
+        if rows and (not length or (len(rows) + 1) * widest > _PADDED * total):
+            groups.append(_group(rows, first, device))
+            first += sum(rows)
+            rows = []
+        rows.append(length)
+    return tuple(groups)
+
+
+def _group(rows: Sequence[int], first: int, device: torch.device) -> Group:
+    longest = max(rows)
+    real = None
+    if min(rows) < longest:
+        places = torch.arange(longest)[None] < torch.tensor(rows)[:, None]
+        real = places.flatten().nonzero()[:, 0].to(device)
+    return Group(slice(first, first + sum(rows)), len(rows), longest, real)
+
 
 @dataclass(frozen=True)
 class Shape:
-    """How the n = p + b * l tokens of a micro-batch lie, and where they stand.
+    """How the n tokens of a micro-batch lie, and where they stand.
 
     Attributes:
-        cos, sin: (p + l, 1, head_dim / 2), of every position.
+        prefix: p, tokens that all rows begin with.
+        groups: of the rows, in order. Tokens behind the last one fill up the matrices: they attend
+            to nothing, and nothing is asked of them.
+        cos, sin: (p + longest l, 1, head_dim / 2), of every position.
     """
 
     prefix: int
-    rows: int
-    length: int
+    groups: tuple[Group, ...]
     cos: Tensor
     sin: Tensor
+
+    def parts(self) -> list[tuple[Group, int]]:
+        """(tokens that attend together, the position of their first): prefix, then rows."""
+        p = self.prefix
+        alone = [(Group(slice(0, p), 1, p, None), 0)] if p else []
+        return [*alone, *((group, p) for group in self.groups)]
+
+    @property
+    def filling(self) -> slice:
+        """The tokens behind the last group."""
+        return slice(self.groups[-1].tokens.stop, None)
 
 
 @dataclass(eq=False)
@@ -90,11 +172,9 @@ class _Kept:
 
 @dataclass
 class _Span:
-    """Tokens that attend alike: the prefix, or the rows after it."""
+    """What the backward pass needs of tokens that attend together."""
 
-    tokens: slice
-    rows: int
-    length: int
+    group: Group
     first: int
     q: Tensor
     k: Tensor
@@ -128,7 +208,7 @@ def _forward(layer: Layer, hidden: Tensor, shape: Shape) -> tuple[Tensor, _Kept]
     first_scale = norm_into(xu, hidden, layer.norms[0], layer.epsilons[0])
     qkv = layer.attention_in.forward(xu)
     ou = layer.attention_out.room(n)
-    spans = _attention(layer, qkv, shape, ou)
+    spans = _attention(layer, qkv, shape, ou[:, : layer.attention_out.inputs])
     del qkv
     middle = layer.attention_out.forward(ou, added_to=hidden)
     yu = layer.gate_up.room(n)
@@ -152,34 +232,31 @@ def _forward(layer: Layer, hidden: Tensor, shape: Shape) -> tuple[Tensor, _Kept]
     return out, kept
 
 
-def _spans(shape: Shape) -> list[tuple[slice, int, int, int]]:
-    """(tokens, rows, length, first position) of the prefix and of the rows after it."""
-    after = (slice(shape.prefix, None), shape.rows, shape.length, shape.prefix)
-    return [(slice(0, shape.prefix), 1, shape.prefix, 0), after] if shape.prefix else [after]
-
-
 def _attention(layer: Layer, qkv: Tensor, shape: Shape, out: Tensor) -> list[_Span]:
-    """Attend, and write the result (n, heads * head_dim) into the first columns of `out`."""
+    """Attend, and write the result (n, heads * head_dim) into `out`."""
     g, h = layer.heads
     d = layer.head_dim
-    queries, keys = g * h, h
+    queries = g * h
     spans: list[_Span] = []
-    for tokens, b, length, first in _spans(shape):
-        own = qkv[tokens].view(b, length, queries + 2 * keys, d)
+    for group, first in shape.parts():
+        b, length = group.rows, group.length
+        own = group.spread(qkv).unflatten(2, (queries + 2 * h, d))
         cos, sin = shape.cos[first : first + length], shape.sin[first : first + length]
         q = own.new_empty(b, queries, length, d)
-        k = own.new_empty(b, keys, first + length, d)
-        v = own.new_empty(b, keys, first + length, d)
+        k = own.new_empty(b, h, first + length, d)
+        v = own.new_empty(b, h, first + length, d)
         rotate(own[:, :, :queries], cos, sin, q.transpose(1, 2))
-        rotate(own[:, :, queries : queries + keys], cos, sin, k[:, :, first:].transpose(1, 2))
-        v[:, :, first:].copy_(own[:, :, queries + keys :].transpose(1, 2))
+        rotate(own[:, :, queries : queries + h], cos, sin, k[:, :, first:].transpose(1, 2))
+        v[:, :, first:].copy_(own[:, :, queries + h :].transpose(1, 2))
         if first:
             k[:, :, :first], v[:, :, :first] = spans[0].k, spans[0].v
         q = q.view(b, h, g, length, d)
         o, p = attend(q, k, v, d**-0.5)
-        place = out[tokens, : queries * d].unflatten(0, (b, length)).unflatten(2, (queries, d))
-        place.copy_(o.view(b, queries, length, d).transpose(1, 2))
-        spans.append(_Span(tokens, b, length, first, q, k, v, p))
+        room = group.room(out)
+        room.unflatten(2, (queries, d)).copy_(o.view(b, queries, length, d).transpose(1, 2))
+        group.gather(room, out)
+        spans.append(_Span(group, first, q, k, v, p))
+    out[shape.filling] = 0
     return spans
 
 
@@ -188,29 +265,31 @@ def _attention_backward(layer: Layer, d_out: Tensor, spans: list[_Span], shape: 
     g, h = layer.heads
     d = layer.head_dim
     queries = g * h
-    n = d_out.shape[0]
-    d_qkv = d_out.new_empty(n, (queries + 2 * h) * d)
-    from_rows: tuple[Tensor, Tensor] | None = None
+    d_qkv = d_out.new_empty(d_out.shape[0], (queries + 2 * h) * d)
+    of_prefix: list[Tensor] | None = None
     while spans:
         span = spans.pop()
-        b, length, first = span.rows, span.length, span.first
-        d_o = d_out[span.tokens].unflatten(0, (b, length)).unflatten(2, (queries, d))
+        group, first = span.group, span.first
+        b, length = group.rows, group.length
+        d_o = group.spread(d_out).unflatten(2, (queries, d))
         d_o = d_o.transpose(1, 2).contiguous().view(b, h, g, length, d)
         d_q, d_k, d_v = attend_backward(d_o, span.q, span.k, span.v, span.p, d**-0.5)
-        if from_rows:
-            d_k += from_rows[0]
-            d_v += from_rows[1]
         if first:
             # every row looked at the prefix, so its gradient is the sum over them
-            from_rows = tuple(  # type: ignore[assignment]
-                one[:, :, :first].sum(0, keepdim=True, dtype=torch.float32).to(one.dtype)
-                for one in (d_k, d_v)
-            )
-        own = d_qkv[span.tokens].view(b, length, queries + 2 * h, d)
+            sums = [
+                one[:, :, :first].sum(0, keepdim=True, dtype=torch.float32) for one in (d_k, d_v)
+            ]
+            of_prefix = [a + b for a, b in zip(of_prefix, sums, strict=True)] if of_prefix else sums
+        elif of_prefix:
+            d_k, d_v = ((a + b).to(a.dtype) for a, b in zip((d_k, d_v), of_prefix, strict=True))
+        room = group.room(d_qkv)
+        own = room.unflatten(2, (queries + 2 * h, d))
         cos, sin = shape.cos[first : first + length], -shape.sin[first : first + length]
         rotate(d_q.view(b, queries, length, d).transpose(1, 2), cos, sin, own[:, :, :queries])
         rotate(d_k[:, :, first:].transpose(1, 2), cos, sin, own[:, :, queries : queries + h])
         own[:, :, queries + h :].copy_(d_v[:, :, first:].transpose(1, 2))
+        group.gather(room, d_qkv)
+    d_qkv[shape.filling] = 0
     return d_qkv
 
 

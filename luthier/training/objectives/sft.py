@@ -101,8 +101,9 @@ class Sft(StageObjective):
     def loss(self, model: Any, items: Sequence[Item]) -> torch.Tensor:
         """The summed loss of one micro-batch, a scalar. Nothing is averaged here.
 
-        Rows are padded on the right and no mask is passed: causal attention never looks ahead, so
-        padding cannot reach a real token, and masked positions never meet the vocabulary.
+        Where the hand-written layers run, rows lie one after another without padding. Elsewhere
+        they are padded on the right and no mask is passed: causal attention never looks ahead, so
+        padding cannot reach a real token. Masked positions never meet the vocabulary.
 
         What all rows start with (the task's instruction) is computed once, with its gradient, and
         the rows attend to it: the same sums in another order.
@@ -114,23 +115,36 @@ class Sft(StageObjective):
         shared = 0 if alone else shared_prefix(items)
         if not fast and not pays(shared, len(items)):
             shared = 0
-        width = max(item.length for item in items) - shared
-        ids = torch.zeros(len(items), width, dtype=torch.long)
-        targets = torch.full((len(items), width), IGNORED, dtype=torch.long)
-        for row, item in enumerate(items):
-            ids[row, : item.length - shared] = torch.tensor(item.ids[shared:])
-            targets[row, : item.length - shared] = torch.tensor(item.targets[shared:])
-        ids, targets = ids.to(device), targets.to(device)
-        chosen = targets != IGNORED
-        prefix = torch.tensor([items[0].ids[:shared]], device=device) if shared else None
         if fast:
-            hidden = fast(None if prefix is None else prefix[0], ids, chosen)
-        elif prefix is not None:
-            hidden = after_prefix(body(model), prefix, ids)[chosen]
+            prefix = torch.tensor(items[0].ids[:shared], device=device) if shared else None
+            ids = torch.tensor([token for item in items for token in item.ids[shared:]])
+            targets = torch.tensor([token for item in items for token in item.targets[shared:]])
+            ids, targets = ids.to(device), targets.to(device)
+            chosen = targets != IGNORED
+            hidden = fast(prefix, ids, [item.length - shared for item in items], chosen)
         else:
-            hidden = body(model)(input_ids=ids, use_cache=False).last_hidden_state[chosen]
+            ids, targets = padded(items, shared)
+            ids, targets = ids.to(device), targets.to(device)
+            chosen = targets != IGNORED
+            if shared:
+                beginning = torch.tensor([items[0].ids[:shared]], device=device)
+                hidden = after_prefix(body(model), beginning, ids)[chosen]
+            else:
+                hidden = body(model)(input_ids=ids, use_cache=False).last_hidden_state[chosen]
         weights = chosen_weights([i.weights for i in items], [i.targets for i in items])
         return weighted_loss(model, hidden, targets[chosen], weights)
+
+
+def padded(items: Sequence[Item], shared: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(ids, targets), each (rows, longest), of what follows the first `shared` tokens; padding is
+    on the right and its target is `IGNORED`."""
+    width = max(item.length for item in items) - shared
+    ids = torch.zeros(len(items), width, dtype=torch.long)
+    targets = torch.full((len(items), width), IGNORED, dtype=torch.long)
+    for row, item in enumerate(items):
+        ids[row, : item.length - shared] = torch.tensor(item.ids[shared:])
+        targets[row, : item.length - shared] = torch.tensor(item.targets[shared:])
+    return ids, targets
 
 
 def shared_prefix(items: Sequence[Item]) -> int:

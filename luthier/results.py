@@ -1,0 +1,127 @@
+"""What an arm leaves in its folder, arm.json and predictions.jsonl, and how they are read again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from luthier.arms.base import ARMS, Fit
+from luthier.data.examples import Example
+from luthier.evaluation.scoring import Metric, ScoringRows, metrics_for, score
+from luthier.files import read_jsonl
+from luthier.generation.answers import Answer
+from luthier.runs import Run
+from luthier.task import Kind
+from luthier.verdict.compare import ArmResult
+
+
+def record_of(
+    fit: Fit,
+    answers: Sequence[Answer],
+    *,
+    seconds: float,
+    peak: int,
+    forgetting: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """What arm.json holds of an arm that answered the test.
+
+    Args:
+        fit: what fitting it said.
+        answers: to the test.
+        seconds: wall time of one answer, on average.
+        peak: bytes of memory, while it was fitted and answered.
+        forgetting: what the probes found; None for an arm that changes no weights.
+    """
+    read = [answer.prompt_tokens for answer in answers]
+    return {
+        "failed": None,
+        "settings": fit.settings,
+        "choices": [choice.to_dict() for choice in fit.choices],
+        "costs": {
+            **fit.costs,
+            "seconds_per_answer": seconds,
+            "prompt_tokens_per_answer": float(np.mean(read)),
+            "completion_tokens_per_answer": float(np.mean([a.completion_tokens for a in answers])),
+            "peak_memory_bytes": peak,
+        },
+        "cut_off": sum(answer.finish_reason == "length" for answer in answers),
+        "forgetting": forgetting,
+        "curve": fit.curve,
+        "notes": fit.notes,
+        **fit.extra,
+    }
+
+
+def prediction_row(example: Example, answer: Answer, value: float) -> dict[str, Any]:
+    """A row of predictions.jsonl; `value` is its score."""
+    return {
+        "id": example.id,
+        "input": example.input,
+        "reference": example.output,
+        "prediction": answer.text,
+        "score": round(value, 6),
+        "seconds": round(answer.seconds, 6),
+        "prompt_tokens": answer.prompt_tokens,
+        "completion_tokens": answer.completion_tokens,
+        "finish_reason": answer.finish_reason,
+        **answer.extra,
+    }
+
+
+def scoring_rows(
+    kind: Kind,
+    labels: tuple[str, ...] | None,
+    examples: Sequence[Example],
+    answers: Sequence[Answer],
+) -> ScoringRows:
+    """Answers beside what was wanted, as metrics read them."""
+    return ScoringRows(
+        kind=kind,
+        inputs=[e.input for e in examples],
+        references=[e.output for e in examples],
+        predictions=[a.text for a in answers],
+        labels=labels,
+    )
+
+
+def arm_result(
+    run: Run, name: str, *, kind: Kind, labels: tuple[str, ...] | None, metric: Metric
+) -> ArmResult:
+    """What an arm's folder says of it, scored.
+
+    Args:
+        run: where it is.
+        name: of the arm.
+        kind: of the task.
+        labels: of a classification, else None.
+        metric: the one that decides.
+    """
+    record = run.arm_record(name)
+    arm = ARMS.get(name)
+    if record is None or record.get("failed"):
+        reason = record["failed"] if record else "it was not run"
+        return ArmResult(name, None, floor=arm.floor, failed=reason)
+    rows = read_jsonl(run.arm_folder(name) / "predictions.jsonl")
+    probabilities = [row.get("probabilities") for row in rows]
+    scoring = ScoringRows(
+        kind=kind,
+        inputs=[row["input"] for row in rows],
+        references=[row["reference"] for row in rows],
+        predictions=[row["prediction"] for row in rows],
+        labels=labels,
+        probabilities=probabilities if all(probabilities) else None,
+    )
+    scored = score(metric.name, scoring)
+    return ArmResult(
+        name,
+        scored.statistics,
+        row_scores=scored.row_scores,
+        invalid_rate=scored.invalid_rate,
+        floor=arm.floor,
+        costs=record["costs"],
+        forgetting=record.get("forgetting"),
+        can_forget=arm.changes_weights,
+        metrics={other: score(other, scoring).value for other in metrics_for(kind, scoring)},
+    )
