@@ -17,6 +17,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from luthier.errors import LuthierError
+from luthier.verbs import templates
+from luthier.verbs.check import check
+from luthier.verbs.convert import convert
+from luthier.verbs.redact import redact
+from luthier.verbs.split import split
 
 if TYPE_CHECKING:
     from luthier.examine import Examined
@@ -119,38 +124,11 @@ def init(
     print(f"\nNext: luthier check {folder}\n      luthier run {folder}")
 
 
-@app.command()
-def check(task: TaskFile, as_json: Json = False) -> None:
-    """Look at a task's data: what is wrong, what the model will see, what it will take."""
-    from luthier.data.prepare import prepare
-    from luthier.display import Display, err, findings, sample
-    from luthier.examine import examine
-    from luthier.task import Task
-    from luthier.verdict.formatting import memory, seconds
-
-    loaded = Task.load(task)
-    prepared = prepare(loaded)
-    examined = examine(loaded, prepared, Display())
-    if as_json:
-        _print_json(examined.to_dict())
-    else:
-        sample(examined.sample)
-        findings([finding.to_dict() for finding in examined.findings])
-        for note in prepared.notes:
-            err.print(f"note  {note}", markup=False)
-        for name, sizes in examined.tokens.items():
-            print(
-                f"{name}: {sizes['rows']:,} rows, {sizes['total']:,} tokens, "
-                f"median {sizes['median']:,}, longest {sizes['longest']:,}"
-            )
-        estimate = examined.estimate
-        print(
-            f"LoRA here: about {seconds(estimate['seconds'])}, "
-            f"{memory(estimate['peak_memory_bytes'])}"
-        )
-        print("ok" if examined.ok else "not ok: see the errors above")
-    if not examined.ok:
-        raise typer.Exit(1)
+app.command()(check)
+app.command()(split)
+app.command()(redact)
+app.command()(convert)
+app.add_typer(templates.app)
 
 
 @app.command()
@@ -181,8 +159,9 @@ def run(
     reporter = display.Display()
 
     def warn(examined: Examined) -> None:
-        serious = [f.to_dict() for f in examined.findings if f.severity != "note"]
-        display.findings(serious)
+        from luthier.display_check import warn as show
+
+        show(display.err, examined)
         if examined.ok or yes:
             return
         if sys.stdin.isatty():

@@ -18,6 +18,7 @@ from luthier.arms.base import ARMS, Answerer, Arm, Workplace
 from luthier.arms.planning import Planned, choose_arms
 from luthier.arms.prompted import conversations
 from luthier.data.prepare import Prepared, prepare
+from luthier.data.sources import understood
 from luthier.errors import InputError, LuthierError, RunError
 from luthier.evaluation.clusters import clusters_of
 from luthier.evaluation.scoring import deciding_metric, score
@@ -81,7 +82,7 @@ def run(
         changes["budget"] = {"minutes": minutes}
     if tune is not None:
         changes["training"] = {**task.to_dict()["training"], "tune": tune}
-    task = anchored(task.changed(**changes))
+    task = anchored(understood(task.changed(**changes)))
     reporter = reporter or Reporter()
     tracker = choose(track) if track else None
     if task.training.tune:
@@ -90,6 +91,8 @@ def run(
     _check_metric(task)
     planned, left_out = choose_arms(task)
     prepared = prepare(task)
+    for note in prepared.notes:
+        reporter.say(note)
     identity = identity_of(task, prepared.splits, prepared.labels)
     held = Run(Path(out) if out else _default_folder(task, identity, resume))
     with held.locked():

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from luthier.training.range_test import RangeTest
     from luthier.training.stage import StageResult
 
-_MARKS = {"error": "red", "warning": "yellow", "note": "cyan"}
-
 
 class _Drawn(Bar):
     def __init__(self, progress: Progress, task: TaskID) -> None:
@@ -133,21 +131,6 @@ class Display(Reporter):
         err.print(Text(text), soft_wrap=True)
 
 
-def findings(found: Sequence[dict[str, Any]]) -> None:
-    """Data findings, the serious ones first, on standard error."""
-    for finding in found:
-        line = Text()
-        line.append(finding["severity"], style=_MARKS.get(finding["severity"], ""))
-        line.append(f"  {finding['lint']}: {finding['message']}")
-        err.print(line, soft_wrap=True)
-        if finding["fix"]:
-            err.print(Text(f"         {finding['fix']}", style="dim"), soft_wrap=True)
-        if finding["rows"]:
-            shown = ", ".join(finding["rows"][:5])
-            more = f" and {finding['count'] - 5} more" if finding["count"] > 5 else ""
-            err.print(Text(f"         rows: {shown}{more}", style="dim"), soft_wrap=True)
-
-
 def verdict(held: dict[str, Any]) -> None:
     """The answer, the table of arms and the reasons."""
     from luthier.verdict.formatting import percent, seconds
@@ -178,16 +161,6 @@ def verdict(held: dict[str, Any]) -> None:
     out.print()
     for reason in held["reasons"]:
         out.print(Text(f"- {reason}"), soft_wrap=True)
-
-
-def sample(spans: Sequence[tuple[str, bool]]) -> None:
-    """A training example as the model sees it: what is trained stands out."""
-    text = Text()
-    for span, trained in spans:
-        text.append(span, style="bold green" if trained else "dim")
-    err.print(Text("First training example, what is trained in bold green:", style="dim"))
-    err.print(text, soft_wrap=True)
-    err.print()
 
 
 def models_table(rows: Sequence[dict[str, Any]]) -> None:

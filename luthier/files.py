@@ -34,10 +34,11 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], None], mode: int = 0o644) -> None:
     """Call `write` on a temporary file beside `path`, flush it to disk, and rename it into place.
 
-    A reader, or a process that comes after a kill, sees the old file or the new one.
+    A reader, or a process that comes after a kill, sees the old file or the new one. Until it is
+    whole only its owner may read it; then `mode` says who may.
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +49,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             write(part)
             with part.open("rb") as written:
                 os.fsync(written.fileno())
-            part.chmod(0o644)
+            part.chmod(mode)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)

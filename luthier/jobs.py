@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luthier.data.prepare import Prepared, prepare
+from luthier.data.sources import understood
 from luthier.errors import LuthierError, ModelError, RunError
 from luthier.files import disk_errors, write_json
 from luthier.progress import Reporter
@@ -90,7 +91,7 @@ def train(
 
     # of several processes (torchrun), the first one writes and reports
     main = environment().main
-    task = task if isinstance(task, Task) else Task.load(task)
+    task = understood(task if isinstance(task, Task) else Task.load(task))
     METHODS.get(method)  # a method that nobody knows is told at once
     tracker = choose(track) if track and main else None
     if task.stages:

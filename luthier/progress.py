@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+#: Items between two signs of life where there are many small ones: drawing costs more than they do.
+_EVERY = 256
 
 
 class Bar:
@@ -30,3 +36,16 @@ class Reporter:
 
     def event(self, kind: str, **values: object) -> None:
         """A fact for the run's events.jsonl."""
+
+
+def tracked(items: Iterable[T], bar: Bar) -> Iterator[T]:
+    """The items one after another; the bar hears of them now and then, and of all at the end."""
+    done = 0
+    for item in items:
+        yield item
+        done += 1
+        if done == _EVERY:
+            bar.advance(done)
+            done = 0
+    if done:
+        bar.advance(done)

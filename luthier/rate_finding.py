@@ -7,6 +7,7 @@ from typing import Literal
 
 from luthier.data.mixtures import mix, others
 from luthier.data.prepare import prepare
+from luthier.data.sources import understood
 from luthier.data.texts import prepare_texts
 from luthier.errors import InputError
 from luthier.files import disk_errors, write_json
@@ -56,7 +57,7 @@ def find_rate(
 
     from luthier.models.machine import this_machine
 
-    task = task if isinstance(task, Task) else Task.load(task)
+    task = understood(task if isinstance(task, Task) else Task.load(task))
     reporter = reporter or Reporter()
     tuning = METHODS.get(method)()
     if task.stages:

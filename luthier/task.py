@@ -66,7 +66,8 @@ class Section(BaseModel):
     @classmethod
     def _not_true_or_false(cls, value: Any, info: ValidationInfo) -> Any:
         # where a key takes no truth value, pydantic would take one for the number 0 or 1
-        if info.field_name and cls.model_fields[info.field_name].annotation is bool:
+        truth: tuple[Any, ...] = (bool, bool | None)
+        if info.field_name and cls.model_fields[info.field_name].annotation in truth:
             return value
         given = value if isinstance(value, list | tuple) else [value]
         if any(isinstance(one, bool) for one in given):
@@ -85,10 +86,54 @@ class Limit(Section):
     test: int | None = Field(default=None, ge=1)
 
 
+class Split(Section):
+    """How validation and test are cut from the training rows, where they are not given.
+
+    Attributes:
+        test, validation: a share of the rows (below 1) or a number of them; left out, see
+            `data/splits.py`.
+        stratify: the column whose values every split has its share of, instead of the labels of a
+            classification; a list in it is several labels of one row.
+        time: the column with the time of a row; the newest rows become the test, the newest of
+            the rest validation.
+        near_duplicates: whether rows that differ in about one word in ten are kept on one side;
+            left out, they are where that leaves enough to cut.
+        lock: a file that remembers which rows were cut, so that they stay the test and validation
+            when rows are added; written when it is not there.
+    """
+
+    test: float | None = Field(default=None, gt=0)
+    validation: float | None = Field(default=None, gt=0)
+    stratify: str | None = Field(default=None, min_length=1)
+    time: str | None = Field(default=None, min_length=1)
+    near_duplicates: bool | None = None
+    lock: str | None = Field(default=None, min_length=1)
+
+    @field_validator("test", "validation")
+    @classmethod
+    def _share_or_number(cls, value: float | None) -> float | None:
+        if value is not None and value >= 1 and value != int(value):
+            raise ValueError("is a share below 1 or a whole number of rows")
+        return value
+
+    @model_validator(mode="after")
+    def _one_order(self) -> Split:
+        if self.stratify is not None and self.time is not None:
+            raise ValueError("rows are cut by `time` or by `stratify`, not by both")
+        return self
+
+
 class Data(Section):
     """Where the rows are and how one becomes an input and an output; or, with `text`, a document of
-    raw text, for continued pre-training."""
+    raw text, for continued pre-training.
 
+    Attributes:
+        format: what the files are, a file of `data/formats` ("squad", "slack:Ada"), or "auto" for
+            what they look like; rows then are those of the format. It may tell how a row becomes
+            an input and an output, which need not be said then. Left out, rows are as in the file.
+    """
+
+    format: str | None = None
     train: str
     validation: str | None = None
     test: str | None = None
@@ -97,8 +142,13 @@ class Data(Section):
     template: str | None = None
     messages: str | None = None
     text: str | None = None
+    fields: dict[str, str] | None = None  # a template's field: the column that is it
+    phrasing: int | str | None = None  # of a template: "all" mixes them in training rows
+    evaluation_phrasing: int | str | None = None  # of validation and test rows; one fixed, or "all"
     limit: Limit = Limit()
     group: str | None = None
+    split: Split = Split()
+    benchmarks: tuple[str, ...] = ()  # files whose items training rows are searched for
 
     @field_validator("*")
     @classmethod
@@ -110,11 +160,12 @@ class Data(Section):
     @model_validator(mode="after")
     def _one_way_to_read_a_row(self) -> Data:
         ways = (self.input, self.template, self.messages, self.text)
-        if sum(way is not None for way in ways) != 1:
+        given = sum(way is not None for way in ways)
+        if given > 1 or not (given or self.format):
             raise ValueError(
                 "give exactly one of `input` (a template, with `output`), `template` (a name from "
                 "the library), `messages` (the column that holds the conversation) or `text` (a "
-                "template of raw text)"
+                "template of raw text); or none, with `format: auto`, where the rows tell"
             )
         if self.text is not None and (self.test is not None or self.group is not None):
             raise ValueError(
@@ -123,7 +174,15 @@ class Data(Section):
             )
         if (self.input is None) != (self.output is None):
             raise ValueError("`input` and `output` belong together: give both")
+        said = [k for k in ("fields", "phrasing", "evaluation_phrasing") if getattr(self, k)]
+        if said and self.template is None:
+            raise ValueError(f"`{said[0]}` belongs to `template`, a name from the library")
         return self
+
+    @property
+    def tells(self) -> bool:
+        """Whether it says how a row becomes an example; else its `format` does."""
+        return any((self.input, self.template, self.messages, self.text))
 
 
 class Success(Section):
@@ -275,10 +334,12 @@ class Member(Section):
 
     Attributes:
         weight: its share of the draws, in proportion to the other weights.
+        rows: the most of its training rows that are used, chosen by the seed.
     """
 
     task: str | None = Field(default=None, min_length=1)
     weight: float | None = Field(default=None, gt=0)
+    rows: int | None = Field(default=None, ge=1)
 
 
 class Mixture(Section):

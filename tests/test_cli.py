@@ -32,7 +32,7 @@ Capture = pytest.CaptureFixture[str]
 
 SURFACE = {
     "init": {"DIR", "--kind"},
-    "check": {"TASK", "--json"},
+    "check": {"TASK", "--json", "--fix"},
     "run": {
         *("TASK", "--out", "--arms", "--seed", "--minutes", "--resume"),
         *("--yes", "-y", "--json", "--track", "--tune"),
@@ -285,7 +285,7 @@ def test_bad_input_gets_a_clear_line(capsys: Capture, folder: Path, what: str, v
     code, out, err = luthier(capsys, *words)
     if verb == "check" and what == "rows longer than the context":
         assert code == 1  # check lists it among its findings
-        assert "rows.csv row 41" in err
+        assert "rows.csv row 41" in " ".join(out.split())
     elif verb == "check" and ("arm" in what or "metric" in what) and what != "arms as a word":
         return  # not what check looks at
     else:
@@ -448,11 +448,11 @@ def test_json_prints_one_document(capsys: Capture, folder: Path, tiny_model: Pat
     code, out, _ = luthier(capsys, "check", task, "--json")
     assert code == 0
     checked = json.loads(out)
-    assert checked.keys() == {"ok", "findings", "tokens", "estimate"}
+    assert checked.keys() >= {"ok", "findings", "tokens", "estimate"}
     assert checked["tokens"].keys() == {"train", "validation", "test"}
     assert checked["estimate"].keys() == {"seconds", "peak_memory_bytes"}
     for finding in checked["findings"]:
-        assert finding.keys() == {"lint", "severity", "count", "rows", "message", "fix"}
+        assert finding.keys() >= {"lint", "severity", "count", "rows", "message", "fix"}
 
     code, out, err = luthier(capsys, "run", task, "--out", "out", "--json")
     assert code == 0
@@ -516,8 +516,8 @@ def test_init_check_run(
     Path("new/task.yaml").write_text(text.replace("smollm2-135m-instruct", str(model)))
     code, out, err = luthier(capsys, "check", "new")
     assert code == 0, err
-    assert out.rstrip().endswith("ok")
-    assert "<|im_start|>system" in err  # the rendered sample
+    assert out.startswith("ok")
+    assert "<|im_start|>system" in out  # the rendered sample
     code, out, err = luthier(capsys, "run", "new", "--arms", "majority,zero-shot", "--yes")
     assert code == 0, err
     headline = json.loads(next(Path("runs").glob("*/verdict.json")).read_text())["headline"]

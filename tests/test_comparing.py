@@ -540,8 +540,8 @@ def test_a_full_disk_is_told_from_other_errors(error: Exception, full: bool) -> 
 
 
 def test_a_handful_of_groups_is_not_resampled() -> None:
-    from luthier.evaluation.clusters import clusters_of
     from luthier.data.examples import Example, Message
+    from luthier.evaluation.clusters import clusters_of
 
     def rows(groups: list[str | None]) -> list[Example]:
         return [

@@ -77,8 +77,8 @@ class Workplace:
     """
 
     task: Task
-    train: tuple[Example, ...]
-    validation: tuple[Example, ...]
+    train: Sequence[Example]
+    validation: Sequence[Example]
     labels: tuple[str, ...] | None
     folder: Path
     pool: ModelPool

@@ -48,12 +48,14 @@ class TunedArm(Arm):
         from luthier.models.tuned import describe_any
 
         info = describe_any(place.task.model, base=place.task.folder)
-        rate = estimate(info, METHODS.get(self.method).like).tokens_per_second
+        method = METHODS.get(self.method)
         text = sum(len(e.input) + len(e.output) for e in place.train)
-        # a batch reads the instruction once (training/prefix.py); 8 rows is the default batch
-        instruction = len(place.task.instruction) * len(place.train) / 8
+        steps = len(place.train) / (place.task.training.batch_size or 8)
+        # a batch reads the instruction once; four characters a token
+        tokens = (text + len(place.task.instruction) * steps) / 4
+        one = estimate(info, method.like, fused=None if method.fused else False)
         epochs = place.task.training.epochs or 1
-        return epochs * (text + instruction) / 4 / rate + answering_seconds(place, tests)
+        return epochs * one.seconds(tokens, steps) + answering_seconds(place, tests)
 
     def fit(self, place: Workplace) -> Fit:
         """Train (or take up the result of training that an interruption came after)."""

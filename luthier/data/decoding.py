@@ -7,16 +7,12 @@ import codecs
 from luthier.errors import InputError
 
 
-def decode(data: bytes, shown: str) -> str:
-    """The bytes as text; a byte order mark is accepted and left out.
+def check_encoding(head: bytes, shown: str) -> None:
+    """Raise `InputError` when the first bytes of a file say that it is UTF-16 or UTF-32.
 
     Args:
-        data: a whole file.
+        head: the file, or its beginning.
         shown: its name, for messages.
-
-    Raises:
-        InputError: not UTF-8 (the message names the byte, the line and the likely encoding), or
-            NUL bytes inside.
     """
     for mark, name in (
         (codecs.BOM_UTF32_LE, "UTF-32"),
@@ -24,42 +20,63 @@ def decode(data: bytes, shown: str) -> str:
         (codecs.BOM_UTF16_LE, "UTF-16"),
         (codecs.BOM_UTF16_BE, "UTF-16"),
     ):
-        if data.startswith(mark):
+        if head.startswith(mark):
             raise InputError(
                 f"{shown} is {name} (its byte order mark at byte 0 says so), not UTF-8.",
                 fix=_convert(name, shown),
             )
+    nul = head.find(b"\0")
+    if nul >= 0 and head.count(b"\0") * 4 > len(head):
+        raise InputError(
+            f"{shown} is not UTF-8: byte {nul} is NUL and so are many more, as in UTF-16.",
+            fix=_convert("UTF-16LE" if nul % 2 else "UTF-16BE", shown),
+        )
+
+
+def decode(data: bytes, shown: str, *, start: int = 0, line: int = 1, head: bytes = b"") -> str:
+    """The bytes as text; a byte order mark is accepted and left out.
+
+    Args:
+        data: a whole file, or a part of one that begins and ends between two characters.
+        shown: its name, for messages.
+        start, line: where in the file the part begins: its byte from 0, its line from 1.
+        head: the beginning of the file, which helps to tell what its encoding is.
+
+    Raises:
+        InputError: not UTF-8 (the message names the byte, the line and the likely encoding), or
+            NUL bytes inside.
+    """
+    if start == 0:
+        check_encoding(head or data, shown)
     nul = data.find(b"\0")
     if nul >= 0:
-        if data.count(b"\0") * 4 > len(data):
-            raise InputError(
-                f"{shown} is not UTF-8: byte {nul} is NUL and so are many more, as in UTF-16.",
-                fix=_convert("UTF-16LE" if nul % 2 else "UTF-16BE", shown),
-            )
         raise InputError(
-            f"{shown} line {_line(data, nul)}: byte {nul} is NUL, which no text holds.",
+            f"{shown} line {line + _newlines(data, nul)}: byte {start + nul} is NUL, which "
+            "no text holds.",
             fix="The file is damaged or is no text file; write it again from where it came from.",
         )
+    marked = start == 0 and data.startswith(codecs.BOM_UTF8)
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8-sig" if marked else "utf-8")
     except UnicodeDecodeError as error:
         # utf-8-sig counts from behind the mark
-        at = error.start + (len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0)
+        at = error.start + (len(codecs.BOM_UTF8) if marked else 0)
         if at >= len(data) - 3 and error.reason == "unexpected end of data":
             raise InputError(
-                f"{shown} ends in the middle of a character (byte {at}).",
+                f"{shown} ends in the middle of a character (byte {start + at}).",
                 fix="It was probably cut off while it was copied; copy it again.",
             ) from None
-        likely = _likely(data)
+        likely = _likely(data if start == 0 else head + data)
         raise InputError(
-            f"{shown} line {_line(data, at)}: byte {at} (0x{data[at]:02X}) is not UTF-8; "
+            f"{shown} line {line + _newlines(data, at)}: byte {start + at} "
+            f"(0x{data[at]:02X}) is not UTF-8; "
             + (f"the file is probably {likely}." if likely else "its encoding is unclear."),
             fix=_convert(likely or "ENCODING", shown),
         ) from None
 
 
-def _line(data: bytes, at: int) -> int:
-    return data.count(b"\n", 0, at) + 1
+def _newlines(data: bytes, end: int) -> int:
+    return data.count(b"\n", 0, end)
 
 
 def _convert(encoding: str, shown: str) -> str:

@@ -3,43 +3,93 @@
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 
+from luthier.data import lines
 from luthier.data.reading import Place, SourceRow, check_columns
 from luthier.errors import InputError
 
+_LONE_RETURN = re.compile(r"(?<=\r)(?!\n)")
 
-def read_delimited(text: str, place: Place, delimiter: str) -> list[SourceRow]:
+
+def delimited_rows(place: Place, delimiter: str) -> Iterator[SourceRow]:
     """The rows of delimited text with RFC 4180 quoting; blank lines are left out.
 
     Raises:
-        InputError: see `named_rows`; also broken quoting, with the line it starts on.
+        InputError: see `named_rows`; broken quoting, and a record longer than a line may be, are
+            refused with the line they start on.
     """
+    return named_rows(_records(place, delimiter), place)
+
+
+def _records(place: Place, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     # the module's own limit (128 KiB a field) would refuse long documents
-    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
-    records = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    table: list[tuple[int, list[str]]] = []
-    line = 1
-    try:
-        for fields in records:
-            if fields:
-                table.append((line, fields))
-            line = records.line_num + 1
-    except csv.Error as error:
-        problem = (
-            "a quoted field is opened and never closed"
-            if "unexpected end" in str(error)
-            else f"broken quoting ({error})"
-        )
-        raise InputError(
-            f"{place.shown} line {line}: {problem}.",
-            fix='Put quotes around the whole field, and write a quote inside it twice: "".',
-        ) from None
-    return named_rows(table, place)
+    csv.field_size_limit(max(csv.field_size_limit(), lines.LONGEST))
+    feed = _Feed(place)
+    records = csv.reader(feed, delimiter=delimiter, strict=True)
+    while True:
+        line = feed.start_record()
+        try:
+            fields = next(records)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            message = str(error)
+            if message.startswith(("unexpected end", "field larger")):
+                problem = "a quoted field is opened and never closed"
+            else:
+                problem = f"broken quoting ({message})"
+            where = f"{place.shown} line {line}"
+            place.refuse(
+                where,
+                InputError(
+                    f"{where}: {problem}.",
+                    fix='Put quotes around the whole field, and write a quote inside it twice: "".',
+                ),
+            )
+            continue
+        if fields:
+            yield line, fields
 
 
-def named_rows(table: Iterable[tuple[int, list[str]]], place: Place) -> list[SourceRow]:
+class _Feed:
+    """The lines of a file for the csv module, which counts a lone \\r as a line's end."""
+
+    def __init__(self, place: Place) -> None:
+        self._lines = lines.text_lines(place)
+        self._pieces: list[str] = []
+        self._number = self._extra = self._size = 0
+
+    def start_record(self) -> int:
+        """Note that a record begins; the number of its first line."""
+        self._size = 0
+        return self._number + self._extra + 1
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if not self._pieces:
+            self._number, line = next(self._lines)
+            if "\r" not in line[:-2]:
+                self._pieces = [line]
+            else:
+                self._pieces = _universal(line)[::-1]
+                self._extra += len(self._pieces) - 1
+        piece = self._pieces.pop()
+        self._size += len(piece)
+        if self._size > lines.LONGEST:
+            raise csv.Error("field larger than a record may be")
+        return piece
+
+
+def _universal(line: str) -> list[str]:
+    """The line cut behind every \\r that no \\n follows."""
+    return [part for part in _LONE_RETURN.split(line) if part]
+
+
+def named_rows(table: Iterable[tuple[int, list[str]]], place: Place) -> Iterator[SourceRow]:
     """Rows from a header and records.
 
     Args:
@@ -48,29 +98,32 @@ def named_rows(table: Iterable[tuple[int, list[str]]], place: Place) -> list[Sou
         place: where they were read.
 
     Raises:
-        InputError: no header or no rows, two columns of one name, or a record that has more or
-            fewer fields than the header; the message names the row and the line.
+        InputError: no header or no rows, or two columns of one name. A record that has more or
+            fewer fields than the header is refused with its row and line.
     """
-    records = list(table)
-    if not records:
+    records = iter(table)
+    first = next(records, None)
+    if first is None:
         raise InputError(f"{place.shown} is empty.", fix="Put a header and rows into it.")
-    header = [name.strip() or f"column_{n}" for n, name in enumerate(records[0][1], 1)]
+    header = [name.strip() or f"column_{n}" for n, name in enumerate(first[1], 1)]
     check_columns(header, place)
-    rows = []
-    for number, (line, fields) in enumerate(records[1:], 1):
-        if len(fields) != len(header):
-            raise InputError(
-                f"{place.shown} row {number} (line {line}) has {len(fields)} "
+    number = 0
+    for number, (line, fields) in enumerate(records, 1):
+        source = f"{place.shown} row {number}"
+        if len(fields) == len(header):
+            yield SourceRow(dict(zip(header, fields, strict=True)), source)
+            continue
+        place.refuse(
+            source,
+            InputError(
+                f"{source} (line {line}) has {len(fields)} "
                 f"field{'s' * (len(fields) != 1)}, and the header has {len(header)}: "
                 f"{', '.join(header)}.",
                 fix="Quote a field that holds the delimiter, or add what is missing.",
-            )
-        rows.append(
-            SourceRow(dict(zip(header, fields, strict=True)), f"{place.shown} row {number}")
+            ),
         )
-    if not rows:
+    if not number:
         raise InputError(
             f"{place.shown} has a header ({', '.join(header)}) and no rows.",
             fix="Put rows below the header.",
         )
-    return rows

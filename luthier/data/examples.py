@@ -94,13 +94,16 @@ class Example:
 
 @dataclass(frozen=True)
 class Splits:
-    """The three parts of a task's data. Training fits, validation chooses, test is read once."""
+    """The three parts of a task's data. Training fits, validation chooses, test is read once.
 
-    train: tuple[Example, ...]
-    validation: tuple[Example, ...]
-    test: tuple[Example, ...]
+    Each is a tuple, or, where the rows are many, a sequence that reads them from a file (`stored`).
+    """
 
-    def items(self) -> tuple[tuple[str, tuple[Example, ...]], ...]:
+    train: Sequence[Example]
+    validation: Sequence[Example]
+    test: Sequence[Example]
+
+    def items(self) -> tuple[tuple[str, Sequence[Example]], ...]:
         """(name, examples) of each split."""
         return (("train", self.train), ("validation", self.validation), ("test", self.test))
 

@@ -10,7 +10,10 @@ from luthier.data.examples import Conversation
 _APOSTROPHES = re.compile(r"['’‘`]")
 # Marks that punctuate sentences. Signs that carry meaning (#, +, %, @, /, <) stay, and so does a
 # point, comma or dash before a digit: 1.5 is not 15, nor is -3 the same as 3.
-_MARKS = re.compile(r"[.,;:!?…\"“”„«»()\[\]—–-](?!\d)|[!?…\"“”„«»()\[\]]")
+_MARKS = re.compile(
+    r"[.,;:!?…\"“”„«»()\[\]—–-](?!\d)|[!?…\"“”„«»()\[\]]"
+    r"|[\u3001\u3002\u3008-\u3011\u3014-\u301b]"  # 、。 and brackets of East Asia
+)
 
 
 def fold(text: str) -> str:

@@ -10,16 +10,17 @@ from collections.abc import Iterable, Sequence
 
 from luthier.data.examples import Example
 from luthier.data.folding import fold_conversation
+from luthier.data.stored import chosen_from
 
 
 def without_tests(
     train: Sequence[Example], tests: Iterable[Sequence[Example]]
-) -> tuple[tuple[Example, ...], int]:
+) -> tuple[Sequence[Example], int]:
     """Leave out what any test asks (up to case, space and punctuation).
 
     Returns:
         (the rows that may be trained on, in their order; how many were left out).
     """
     asked = {fold_conversation(example.messages) for test in tests for example in test}
-    kept = tuple(e for e in train if fold_conversation(e.messages) not in asked)
-    return kept, len(train) - len(kept)
+    kept = [place for place, e in enumerate(train) if fold_conversation(e.messages) not in asked]
+    return chosen_from(train, kept), len(train) - len(kept)

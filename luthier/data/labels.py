@@ -50,9 +50,9 @@ def check_labels(examples: Sequence[Example], labels: Sequence[str], listed: boo
 def check_single_rows(train: Sequence[Example]) -> None:
     """Raise `InputError` for classes with one row when other splits are cut from these rows."""
     counts = Counter(example.output for example in train)
-    alone = [example for example in train if counts[example.output] == 1]
-    if not alone:
+    if 1 not in counts.values():
         return
+    alone = [example for example in train if counts[example.output] == 1]
     shown = ", ".join(f"{e.output[:60]!r} ({e.source})" for e in alone[:5])
     shown += ", ..." * (len(alone) > 5)
     if len(alone) > 10 and 2 * len(alone) > len(counts):

@@ -6,19 +6,28 @@ why a thing matters and what to do, names rows, and stays quiet on clean data.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+import random
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, cast
 
 from luthier.data.examples import Example, Splits
+from luthier.data.stored import Joined
+from luthier.progress import Reporter
 from luthier.registry import Registry
 from luthier.task import Task
+
+T = TypeVar("T")
 
 Severity = Literal["error", "warning", "note"]
 _ORDER: tuple[Severity, ...] = ("error", "warning", "note")
 
 #: Most rows that a finding names.
 MOST_ROWS = 20
+#: Most rows that an expensive lint looks at, unless it says less.
+SAMPLE = 20_000
+#: The lint that weighs several others together; what it says comes before everything else.
+COMBINED = "unfit"
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,7 @@ class Finding:
         rows: where they were read, at most 20.
         message: what is wrong and why it matters.
         fix: what to do.
+        fixable: whether `luthier check --fix` does it (`fixing.py`).
     """
 
     lint: str
@@ -41,6 +51,7 @@ class Finding:
     rows: tuple[str, ...]
     message: str
     fix: str
+    fixable: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as in lint.json."""
@@ -51,7 +62,44 @@ class Finding:
             "rows": list(self.rows),
             "message": self.message,
             "fix": self.fix,
+            "fixable": self.fixable,
         }
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some examples of a split, the same ones each time.
+
+    Attributes:
+        examples: in the order of the split.
+        of: how many examples the split has.
+    """
+
+    examples: tuple[Example, ...]
+    of: int
+
+    @property
+    def said(self) -> str:
+        """What a message adds where not all rows were looked at: " in a sample of 20,000 rows"."""
+        whole = len(self.examples) == self.of
+        return "" if whole else f" in a sample of {len(self.examples):,} rows"
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One training example as token ids.
+
+    Attributes:
+        ids: all of them.
+        trained: for each, whether it is trained.
+        starts: ids that begin a sequence; one may come first, and none may follow it.
+        stops: ids that end an answer; the last trained id is one of them.
+    """
+
+    ids: Sequence[int]
+    trained: Sequence[bool]
+    starts: frozenset[int]
+    stops: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -65,6 +113,9 @@ class LintContext:
         count_tokens: the (prompt, answer) tokens of an example as the model will see it, or None
             when no tokenizer is at hand; lints that need it then find nothing.
         context_length: how many tokens the model can take, or None when unknown.
+        render: an example as it will be trained, or None when no tokenizer is at hand.
+        embed: unit vectors (n, d) of n texts by a sentence encoder, or None when none is at hand
+            without a download.
     """
 
     task: Task
@@ -72,11 +123,36 @@ class LintContext:
     labels: tuple[str, ...] | None = None
     count_tokens: Callable[[Example], tuple[int, int]] | None = None
     context_length: int | None = None
+    render: Callable[[Example], Rendered] | None = None
+    embed: Callable[[Sequence[str]], Any] | None = None
+    _kept: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
-    def everything(self) -> tuple[Example, ...]:
+    def everything(self) -> Sequence[Example]:
         """The examples of all splits."""
-        return (*self.splits.train, *self.splits.validation, *self.splits.test)
+        return Joined(self.splits.train, self.splits.validation, self.splits.test)
+
+    def sample(self, name: str, most: int = SAMPLE) -> Sample:
+        """At most `most` examples of a split, drawn by the task's seed.
+
+        A lint that costs much for each row works on this, and adds `said` to its message.
+        """
+        examples: Sequence[Example] = getattr(self.splits, name)
+        if len(examples) <= most:
+            return Sample(tuple(examples), len(examples))
+
+        def draw() -> Sample:
+            chance = random.Random(f"{self.task.seed}:lint:{name}")
+            chosen = sorted(chance.sample(range(len(examples)), most))
+            return Sample(tuple(examples[index] for index in chosen), len(examples))
+
+        return self.once(("sample", name, most), draw)
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` returns, computed the first time; lints that share a measure use this."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return cast("T", self._kept[key])
 
 
 Lint = Callable[[LintContext], Iterable[Finding]]
@@ -84,10 +160,21 @@ Lint = Callable[[LintContext], Iterable[Finding]]
 LINTS: Registry[Lint] = Registry("lint", "luthier.data.lints")
 
 
-def lint(context: LintContext) -> list[Finding]:
-    """What all lints find, errors first, then warnings, then notes; within each by count."""
-    findings = [finding for _, check in LINTS for finding in check(context)]
-    return sorted(findings, key=lambda f: (_ORDER.index(f.severity), -f.count, f.lint))
+def lint(context: LintContext, reporter: Reporter | None = None) -> list[Finding]:
+    """What all lints find, errors first, then warnings, then notes; within each by count.
+
+    What the combined judgement says comes before all. `reporter` hears which lint is under way.
+    """
+    found: list[Finding] = []
+    lints = list(LINTS)
+    with (reporter or Reporter()).work("checking the data", len(lints)) as bar:
+        for name, check in lints:
+            bar.note(name.replace("_", " "))
+            found += check(context)
+            bar.advance()
+    return sorted(
+        found, key=lambda f: (_ORDER.index(f.severity), f.lint != COMBINED, -f.count, f.lint)
+    )
 
 
 def sources(examples: Iterable[Example]) -> tuple[str, ...]:

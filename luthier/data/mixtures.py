@@ -13,12 +13,14 @@ the cap K of examples-proportional mixing, Raffel et al. 2020, "T5", JMLR 21:140
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from luthier.data.examples import Example, Message
 from luthier.data.held_out import without_tests
 from luthier.data.prepare import Prepared, prepare
+from luthier.data.shares import sample
 from luthier.errors import InputError
 from luthier.task import Task
 
@@ -52,6 +54,28 @@ class Others:
 
     tasks: dict[str, tuple[Task, Prepared]]
     weights: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class SourceUse:
+    """What a mixture takes of one of its tasks.
+
+    Attributes:
+        name: the task's.
+        rows: training rows it has in the mixture.
+        share: of all draws.
+        draws: of its rows, at the chosen number of draws.
+        epochs: how often each of its rows is drawn, on average.
+        tokens: of all its rows, and `drawn_tokens` of its draws; None where nobody counted.
+    """
+
+    name: str
+    rows: int
+    share: float
+    draws: int
+    epochs: float
+    tokens: int | None = None
+    drawn_tokens: int | None = None
 
 
 def shares(
@@ -125,6 +149,36 @@ def draw(sizes: Sequence[int], parts: Sequence[float], total: int, seed: int) ->
     return rows
 
 
+def use_of(
+    mixed: Mixed, total: int, count_tokens: Callable[[Example], int] | None = None
+) -> list[SourceUse]:
+    """What so many draws take of each task of a mixture.
+
+    Args:
+        mixed: the mixture.
+        total: draws, steps times the examples of a step.
+        count_tokens: the tokens of an example as it is trained.
+    """
+    drawn = Counter(turns(list(mixed.shares.values()), total))
+    sizes = Counter(mixed.tasks)
+    tokens: Counter[str] = Counter()
+    if count_tokens is not None:
+        for example, name in zip(mixed.examples, mixed.tasks, strict=True):
+            tokens[name] += count_tokens(example)
+    return [
+        SourceUse(
+            name=name,
+            rows=sizes[name],
+            share=share,
+            draws=drawn[place],
+            epochs=drawn[place] / sizes[name] if sizes[name] else 0.0,
+            tokens=tokens[name] if count_tokens else None,
+            drawn_tokens=round(tokens[name] * drawn[place] / sizes[name]) if count_tokens else None,
+        )
+        for place, (name, share) in enumerate(mixed.shares.items())
+    ]
+
+
 def others(task: Task) -> Others:
     """Read the other tasks of `task.mixture`, with their data.
 
@@ -194,7 +248,7 @@ def mix(task: Task, prepared: Prepared, read: Others) -> Mixed:
         for one in (prepared, *(data for _, data in read.tasks.values()))
         for rows in (one.splits.test, one.splits.validation)
     ]
-    rows = {task.name: prepared.splits.train}
+    rows: dict[str, Sequence[Example]] = {task.name: prepared.splits.train}
     notes = []
     for name, (other, data) in read.tasks.items():
         kept, left_out = without_tests(data.splits.train, held)
@@ -206,6 +260,11 @@ def mix(task: Task, prepared: Prepared, read: Others) -> Mixed:
         if not kept:
             raise InputError(f"{other.path}: no training row is left for the mixture.")
         rows[name] = tuple(carrying(example, other.instruction) for example in kept)
+    for name, most in _most_rows(task, read).items():
+        if len(rows[name]) > most:
+            notes.append(f"{name}: {most} of {len(rows[name])} training rows are used.")
+            classify = (task if name == task.name else read.tasks[name][0]).kind == "classification"
+            rows[name] = tuple(sample(rows[name], most, classify, 1, f"{task.seed}:mixture"))
     parts = shares(
         [len(rows[name]) for name in names],
         weights=[read.weights[name] for name in names],
@@ -218,6 +277,17 @@ def mix(task: Task, prepared: Prepared, read: Others) -> Mixed:
         shares=dict(zip(names, parts, strict=True)),
         notes=tuple(notes),
     )
+
+
+def _most_rows(task: Task, read: Others) -> dict[str, int]:
+    """The most rows of each task that has such a limit, by name."""
+    assert task.mixture is not None
+    names = iter(read.tasks)
+    named = [
+        (task.name if member.task is None else next(names), member.rows)
+        for member in task.mixture.tasks
+    ]
+    return {name: most for name, most in named if most is not None}
 
 
 def carrying(example: Example, instruction: str) -> Example:

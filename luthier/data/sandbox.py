@@ -3,7 +3,8 @@
 Task files are passed around, so a template must be harmless: Jinja's immutable sandbox keeps it
 from Python's insides, and what is added here keeps it from filling memory or running for ever.
 Text is capped wherever it can grow (joining, adding, multiplying, replacing, the result), loops
-draw from one budget of turns, and what is left out (macros, recursive loops, block assignments,
+draw from one budget of turns, all that filters, methods and comparisons read and make from one of
+work (`sandbox_work`), and what is left out (macros, recursive loops, block assignments,
 includes, padding filters) would let a few lines ask for exponential work. What a template makes
 is also the same on every run: the random filters are left out.
 """
@@ -27,6 +28,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 from luthier.data.entities import entities
+from luthier.data.sandbox_work import begin, check_items, pay, pay_for, pay_for_all
 
 #: Longest text a template may make, or hold on the way, in characters.
 LIMIT = 1_000_000
@@ -34,6 +36,10 @@ LIMIT = 1_000_000
 BUDGET = 100_000
 #: Names that one template may give to values (set, with, for).
 NAMES = 24
+#: Bits of the largest whole number that is computed.
+_BITS = 256
+#: Bits of the largest one that is read from a row to compute with.
+_ROW_BITS = 16_384
 
 
 def _words(text: str) -> frozenset[str]:
@@ -44,12 +50,17 @@ def _words(text: str) -> frozenset[str]:
 _TURNS = " turns"
 _CONCAT = " concat"
 _COUNTED = " counted"
+_PAID = " paid"
+_PAID_WHOLE = " paid whole"
+_FEW = " few"
 
 _FILTERS = _words(
     "abs capitalize count d default dictsort first float groupby int items last length list lower "
     "map max min reject rejectattr reverse select selectattr sort striptags sum title trim "
     "truncate unique upper wordcount"
 )
+#: Those that look at what is inside the items too.
+_DEEP = _words("dictsort groupby max min sort unique")
 _TEXT_METHODS = _words(
     "capitalize casefold count endswith find index isalnum isalpha isascii isdecimal isdigit "
     "islower isnumeric isspace istitle isupper lower lstrip partition removeprefix removesuffix "
@@ -81,13 +92,18 @@ MISSING = Missing()
 
 
 def row_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a template sees of a row: its columns, `row`, and a fresh budget of turns."""
+    """What a template sees of a row: its columns, `row`, and a fresh budget of turns and work."""
+    begin()
     seen = {name: MISSING if _is_missing(value) else value for name, value in values.items()}
     return {"row": seen, **seen, _TURNS: [BUDGET]}
 
 
 def _is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _is_none(value: Any) -> bool:
+    return _is_missing(value) or value is MISSING
 
 
 def _text(value: Any) -> str:
@@ -124,6 +140,7 @@ def _join(values: Iterable[Any], separator: str = "", attribute: str | None = No
         size += len(parts[-1]) + len(separator)
         if size > LIMIT:
             raise TemplateRuntimeError(f"a text grew over {LIMIT:,} characters")
+    pay(size)
     return separator.join(parts)
 
 
@@ -179,13 +196,30 @@ def _counted(context: Context, values: Iterable[Any]) -> Iterator[Any]:
         yield value
 
 
-def _capping(function: Callable[..., Any]) -> Callable[..., Any]:
+def _capping(function: Callable[..., Any], deep: bool = False) -> Callable[..., Any]:
+    """The function with what it reads and makes paid for, and with a cap on the text it makes."""
+    count = pay_for_all if deep else pay_for
+
     @functools.wraps(function)  # carries the marks by which Jinja passes a context
     def capped(*args: Any, **options: Any) -> Any:
-        result = function(*args, **options)
+        for value in args:
+            count(value)
+        result = pay_for(function(*args, **options))
+        if isinstance(result, int) and result.bit_length() > _BITS:
+            raise TemplateRuntimeError("a number grew too large")
         return _capped(result) if isinstance(result, str) else result
 
     return capped
+
+
+def _sum(values: Iterable[Any], attribute: str | None = None, start: float = 0) -> float:
+    total = start
+    for value in values:
+        item = value.get(attribute) if attribute and isinstance(value, dict) else value
+        if not isinstance(item, int | float) or not isinstance(total, int | float):
+            raise TemplateRuntimeError("only numbers have a sum")
+        total += item
+    return total
 
 
 class _Harmless(NodeTransformer):
@@ -203,6 +237,15 @@ class _Harmless(NodeTransformer):
         if self.names > NAMES:
             raise TemplateSyntaxError(f"more than {NAMES} set, with and for", node.lineno)
         self.generic_visit(node)
+        if isinstance(node, nodes.Compare):
+            node.expr = self._filter(node.expr, _PAID_WHOLE)
+            for operand in node.ops:
+                operand.expr = self._filter(operand.expr, _PAID_WHOLE)
+        if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Slice):
+            return self._filter(node, _PAID)
+        literal = isinstance(node, nodes.List | nodes.Dict | nodes.Tuple)
+        if literal and getattr(node, "ctx", "load") == "load":
+            return self._filter(cast("nodes.Expr", node), _FEW)
         if isinstance(node, nodes.Concat):
             return self._filter(nodes.List(node.nodes, lineno=node.lineno), _CONCAT)
         if isinstance(node, nodes.For):
@@ -222,11 +265,15 @@ class RowEnvironment(ImmutableSandboxedEnvironment):
     def __init__(self) -> None:
         super().__init__(undefined=StrictUndefined, autoescape=False, finalize=_text)
         self.globals = {"range": self.globals["range"]}
-        self.filters = {name: _capping(FILTERS[name]) for name in _FILTERS}
-        self.filters |= {"json": to_json, "tojson": to_json, "entities": entities}
-        self.filters |= {"join": _join, "replace": _replace, "string": _text, "round": _round}
-        self.filters |= {_CONCAT: _join, _COUNTED: _counted}
-        self.tests = {**self.tests, "none": lambda value: _is_missing(value) or value is MISSING}
+        own: dict[str, Callable[..., Any]] = {"json": to_json, "tojson": to_json, "sum": _sum}
+        own |= {"join": _join, "replace": _replace, "string": _text, "round": _round}
+        filters: dict[str, Callable[..., Any]] = {name: FILTERS[name] for name in _FILTERS}
+        filters |= own | {"entities": entities}
+        self.filters = {name: _capping(made, name in _DEEP) for name, made in filters.items()}
+        self.filters |= {_CONCAT: _join, _COUNTED: _counted, _FEW: check_items}
+        self.filters |= {_PAID: pay_for, _PAID_WHOLE: pay_for_all}
+        tests = {**cast("dict[str, Callable[..., Any]]", self.tests), "none": _is_none}
+        self.tests = {name: _capping(made, True) for name, made in tests.items()}
 
     def from_tree(self, tree: nodes.Template) -> Template:
         """Compile a parsed template with the caps built in.
@@ -234,6 +281,7 @@ class RowEnvironment(ImmutableSandboxedEnvironment):
         Raises:
             TemplateSyntaxError: it uses something that row templates leave out.
         """
+        begin()  # what is constant is computed now
         code = self.compile(_Harmless().visit(tree))
         return Template.from_code(self, code, self.make_globals(None), None)
 
@@ -254,6 +302,16 @@ class RowEnvironment(ImmutableSandboxedEnvironment):
     def wrap_str_format(self, value: Any) -> None:
         """No str.format: its widths ask for text of any length."""
 
+    def call(self, context: Context, obj: Any, *args: Any, **options: Any) -> Any:
+        """A method called, paid for: its text or list, what it is given, and what it makes."""
+        for value in (getattr(obj, "__self__", None), *args):
+            # of an object only one key is looked up
+            if isinstance(value, str):
+                pay_for(value)
+            elif not isinstance(value, dict):
+                pay_for_all(value)
+        return pay_for(super().call(context, obj, *args, **options))
+
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Arithmetic with caps: no powers, no %-formatting, nothing that grows without end."""
         numbers = isinstance(left, int | float) and isinstance(right, int | float)
@@ -263,8 +321,11 @@ class RowEnvironment(ImmutableSandboxedEnvironment):
             raise SecurityError("row templates multiply numbers only")
         if isinstance(left, str) and isinstance(right, str) and operator == "+":
             return _join((left, right))
+        if any(isinstance(one, int) and one.bit_length() > _ROW_BITS for one in (left, right)):
+            raise TemplateRuntimeError("a number is too large")
         result = super().call_binop(context, operator, left, right)
-        if isinstance(result, int) and result.bit_length() > 256:
+        pay_for(result)
+        if isinstance(result, int) and result.bit_length() > _BITS:
             raise TemplateRuntimeError("a number grew too large")
         if isinstance(result, list | tuple) and len(result) > BUDGET:
             raise TemplateRuntimeError(f"a list grew over {BUDGET:,} items")

@@ -59,13 +59,26 @@ def sample(
         least: rows of each output that are kept where there are as many; see `allocate`.
         salt: what the choice depends on besides the ids.
     """
-    free = {"": size}
-    if stratify:
-        free = allocate(Counter(example.output for example in examples), size, least)
-    kept = set()
-    for index in sorted(range(len(examples)), key=lambda i: rank(salt, examples[i].id)):
-        name = examples[index].output if stratify else ""
+    classes = [example.output for example in examples] if stratify else None
+    kept = set(pick([example.id for example in examples], classes, size, least, salt))
+    return [example for index, example in enumerate(examples) if index in kept]
+
+
+def pick(
+    ids: Sequence[str], classes: Sequence[str] | None, size: int, least: int, salt: str
+) -> list[int]:
+    """Places of `size` of the rows with these ids, ascending; see `sample`.
+
+    Args:
+        ids: of the rows, no fewer than `size`.
+        classes: of the rows, whose shares are kept; or None.
+        size, least, salt: as for `sample`.
+    """
+    free = {"": size} if classes is None else allocate(Counter(classes), size, least)
+    kept = []
+    for index in sorted(range(len(ids)), key=lambda i: rank(salt, ids[i])):
+        name = "" if classes is None else classes[index]
         if free[name]:
             free[name] -= 1
-            kept.add(index)
-    return [example for index, example in enumerate(examples) if index in kept]
+            kept.append(index)
+    return sorted(kept)

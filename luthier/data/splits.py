@@ -1,31 +1,31 @@
 """Training, validation and test: given, or cut from the training rows.
 
 A cut is decided by hashes of the seed and the examples' ids, so it is the same on any machine and
-does not depend on the order of the file. Rows that belong together (one `group`, or the same input
-up to case, space and punctuation) are never cut apart. For classification every split gets its
-share of each class.
+does not depend on the order of the file. Rows that belong together (one `group`, the same input up
+to case, space and punctuation, or a near-duplicate of it, see `near_duplicates`) are never cut
+apart. For classification every split gets its share of each class. `data.split` says otherwise:
+other sizes, another column to stratify by, by time, or the rows that were cut before (`frozen`).
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
+from luthier.data.columns import Columns, columns_of
+from luthier.data.cutting import cut_all, cut_by_time
 from luthier.data.examples import Example, Splits
-from luthier.data.folding import fold_conversation
-from luthier.data.shares import allocate, rank, sample
+from luthier.data.frozen import Frozen, read_frozen, row_hash, write_frozen
+from luthier.data.shares import pick, rank
+from luthier.data.stored import chosen_from
 from luthier.errors import InputError
-from luthier.task import Limit
+from luthier.task import Limit, Split
 
 #: (largest, smallest) size of a split that is cut, in rows, unless a limit says else.
 TEST_SIZE = (500, 20)
 VALIDATION_SIZE = (100, 10)
-#: Fewest rows that a test, or a validation split alone, is cut from.
-FEWEST_FOR_TEST = 10
-FEWEST_FOR_VALIDATION = 5
-
-#: Rows that stay together, as indices into the pool.
-Unit = tuple[int, ...]
 
 
 def make_splits(
@@ -36,13 +36,15 @@ def make_splits(
     limit: Limit,
     seed: int,
     stratify: bool,
+    split: Split | None = None,
+    lock: Path | None = None,
 ) -> tuple[Splits, tuple[str, ...]]:
     """Cut what is not given from `train`, then keep to the limits.
 
-    Cut sizes: the test 20 % of the rows, at most 500 (or its limit), at least 20 where there are
-    enough; validation 20 % of what is left, at most 100 (or its limit), at least 10.
-    `limit.train` counts rows after cutting: the other splits come from the rest of the file, and
-    shrink, down to those least sizes, before training gets fewer rows than its limit.
+    Cut sizes, unless `split` gives them: the test 20 % of the rows, at most 500 (or its limit), at
+    least 20 where there are enough; validation 20 % of what is left, at most 100 (or its limit), at
+    least 10. `limit.train` counts rows after cutting: the other splits come from the rest of the
+    file, and shrink, down to those least sizes, before training gets fewer rows than its limit.
 
     Training rows are shuffled by the seed; validation and test keep the order of their file.
 
@@ -53,43 +55,182 @@ def make_splits(
         limit: the most rows of each split.
         seed: what the cut and the shuffle depend on.
         stratify: keep the shares of the outputs (classes) alike.
+        split: how splits are cut, `data.split` of the task.
+        lock: the lock file, see `frozen`; it is read where it is there, and written where not.
 
     Returns:
         the splits, and notes on what was cut and left out.
 
     Raises:
-        InputError: too few rows, or too few groups, to cut from.
+        InputError: too few rows, or too few groups, to cut from; a column of `split` that rows
+            lack; a lock file that belongs to other data.
     """
-    pool = list(train)
-    parts = {"train": pool, "validation": list(validation or ()), "test": list(test or ())}
-    cuts = [name for name, given in (("test", test), ("validation", validation)) if given is None]
+    split = split or Split()
+    given = {"train": train, "validation": validation, "test": test}
+    cuts = [name for name in ("test", "validation") if given[name] is None]
+    chosen: dict[str, list[int]] = {}
     notes: list[str] = []
+    columns: Columns | None = None
     if cuts:
-        sizes = cut_sizes(len(pool), limit, test is None, validation is None)
-        wanted = [(name, size) for name, size in sizes.items() if name in cuts]
-        cut, notes = _cut_all(pool, wanted, stratify, seed)
-        parts |= cut
-    for name in ("train", "validation", "test"):
+        columns = columns_of(train, split, stratify=stratify)
+        chosen, notes = _cut(train, columns, cuts, limit, seed, split, lock)
+    parts: dict[str, Sequence[Example]] = {}
+    for name, rows in given.items():
+        places = chosen.get(name)
+        held: Sequence[Example] = train if places is not None or rows is None else rows
+        if places is None:
+            places = list(range(len(held)))
         most = getattr(limit, name)
-        if most is not None and len(parts[name]) > most:
-            notes.append(f"{name}: {most} of {len(parts[name])} rows are used (limit.{name}).")
-            least = 2 if name == "train" else 0
-            parts[name] = sample(parts[name], most, stratify, least, f"{seed}:limit:{name}")
-    order = sorted(parts["train"], key=lambda example: rank(f"{seed}:order", example.id))
-    return Splits(tuple(order), tuple(parts["validation"]), tuple(parts["test"])), tuple(notes)
+        if name == "train" or (most is not None and len(places) > most):
+            known = columns if held is train and columns is not None else None
+            ids, classes = _named(held, places, known, stratify)
+            if most is not None and len(places) > most:
+                notes.append(f"{name}: {most} of {len(places)} rows are used (limit.{name}).")
+                least = 2 if name == "train" else 0
+                kept = pick(ids, classes, most, least, f"{seed}:limit:{name}")
+                places, ids = [places[i] for i in kept], [ids[i] for i in kept]
+            if name == "train":
+                order = sorted(range(len(ids)), key=lambda i: rank(f"{seed}:order", ids[i]))
+                places = [places[i] for i in order]
+        parts[name] = chosen_from(held, places)
+    return Splits(parts["train"], parts["validation"], parts["test"]), tuple(notes)
 
 
-def cut_sizes(rows: int, limit: Limit, cut_test: bool, cut_validation: bool) -> dict[str, int]:
-    """How many of `rows` rows to cut for the test and for validation; 0 for one that is given."""
+def _named(
+    held: Sequence[Example], places: Sequence[int], columns: Columns | None, stratify: bool
+) -> tuple[list[str], list[str] | None]:
+    """(ids, classes where they are kept in proportion) of some rows."""
+    if columns is not None and (columns.classes is not None or not stratify):
+        classes = columns.classes
+        return [columns.ids[i] for i in places], classes and [classes[i] for i in places]
+    ids, outputs = [], []
+    for example in chosen_from(held, places):
+        ids.append(example.id)
+        outputs.append(example.output if stratify else "")
+    return ids, outputs if stratify else None
+
+
+def _cut(
+    train: Sequence[Example],
+    columns: Columns,
+    cuts: Sequence[str],
+    limit: Limit,
+    seed: int,
+    split: Split,
+    lock: Path | None,
+) -> tuple[dict[str, list[int]], list[str]]:
+    """(rows of each split that is cut and of training, notes)."""
+    if lock is None:
+        return _cut_anew(columns, cuts, limit, seed, split)
+    hashes = [row_hash(example) for example in train]
+    frozen = read_frozen(lock)
+    if frozen is not None and set(cuts) <= set(frozen.rows):
+        return _cut_as_before(columns, cuts, frozen, hashes)
+    if frozen is not None:
+        missing = next(name for name in cuts if name not in frozen.rows)
+        raise InputError(
+            f"{lock} locks no {missing} rows: `data.{missing}` was a file when it was written.",
+            fix=f"Give `data.{missing}` again, or remove the lock file to cut everything anew.",
+        )
+    chosen, notes = _cut_anew(columns, cuts, limit, seed, split)
+    write_frozen(lock, {name: Counter(hashes[row] for row in chosen[name]) for name in cuts})
+    return chosen, [*notes, f"{lock.name}: written; these rows stay {' and '.join(cuts)}."]
+
+
+def _cut_anew(
+    columns: Columns, cuts: Sequence[str], limit: Limit, seed: int, split: Split
+) -> tuple[dict[str, list[int]], list[str]]:
+    sizes = cut_sizes(len(columns), limit, "test" in cuts, "validation" in cuts, split)
+    wanted = [(name, size) for name, size in sizes.items() if name in cuts]
+    if columns.times is not None:
+        return cut_by_time(columns, wanted, split.time or "")
+    try:
+        chosen, notes = cut_all(columns, wanted, seed)
+    except InputError:
+        if split.near_duplicates is not None:
+            raise
+        chosen, notes = cut_all(replace(columns, near=columns.equal), wanted, seed)
+        return chosen, [
+            *notes,
+            "near-duplicates: most rows are near-duplicates of others, so only equal inputs were "
+            "kept on one side (`data.split.near_duplicates: true` asks for both).",
+        ]
+    kept = len(set(columns.equal)) - len(set(columns.near))
+    if kept:
+        notes.append(
+            f"near-duplicates: {kept} input{'s' * (kept != 1)} differ{'s' * (kept == 1)} from "
+            "another in about one word in ten or less; none was cut apart from it."
+        )
+    return chosen, notes
+
+
+def _cut_as_before(
+    columns: Columns, cuts: Sequence[str], frozen: Frozen, hashes: Sequence[str]
+) -> tuple[dict[str, list[int]], list[str]]:
+    """The rows that the lock file names; the others are for training, but for what is too like
+    them."""
+    chosen: dict[str, list[int]] = {}
+    notes = []
+    # equal rows are told apart by their ids, so that the order of the file does not matter
+    free = sorted(range(len(columns)), key=lambda row: columns.ids[row])
+    for name in cuts:
+        found, gone = frozen.find(name, hashes, free)
+        taken = set(found)
+        free = [row for row in free if row not in taken]
+        chosen[name] = sorted(found)
+        notes.append(
+            f"{name}: {len(found)} rows, as {frozen.path.name} says"
+            + (f"; {gone} of its rows are gone from the data." if gone else ".")
+        )
+    rows = [row for name in cuts for row in chosen[name]]
+    inputs = {columns.near[row] for row in rows}
+    groups = {columns.groups[row] for row in rows} - {None}
+    chosen["train"] = [
+        row
+        for row in sorted(free)
+        if columns.near[row] not in inputs and columns.groups[row] not in groups
+    ]
+    if left_out := len(free) - len(chosen["train"]):
+        notes.append(
+            f"{left_out} training row{'s' * (left_out != 1)} repeat{'s' * (left_out == 1)} a "
+            "locked row's input or group, or nearly so, and were left out."
+        )
+    if not chosen["train"]:
+        raise InputError(
+            f"{frozen.path} leaves no row to train on.",
+            fix="Add rows, or remove the lock file to cut anew.",
+        )
+    return chosen, notes
+
+
+def cut_sizes(
+    rows: int, limit: Limit, cut_test: bool, cut_validation: bool, split: Split | None = None
+) -> dict[str, int]:
+    """How many of `rows` rows to cut for the test and for validation; 0 for one that is given.
+
+    Raises:
+        InputError: `split` asks for more rows than there are.
+    """
+    split = split or Split()
     test = test_least = validation = validation_least = 0
     if cut_test:
         most = limit.test or TEST_SIZE[0]
         test_least = min(TEST_SIZE[1], rows * 2 // 5, most)
         test = min(most, max(rows // 5, test_least))
+        if split.test is not None:
+            test = test_least = _asked(split.test, rows)
     if cut_validation:
         most = limit.validation or VALIDATION_SIZE[0]
         validation_least = min(VALIDATION_SIZE[1], (rows - test_least) * 2 // 5, most)
         validation = min(most, max((rows - test) // 5, validation_least))
+        if split.validation is not None:
+            validation = validation_least = _asked(split.validation, rows)
+    if test + validation >= rows > 0:
+        raise InputError(
+            f"The {rows} training rows are too few to cut {test} for the test and {validation} "
+            "for validation from.",
+            fix="Add rows, ask for fewer in `data.split`, or give `data.test`.",
+        )
     spare = rows - (limit.train or rows)
     if 0 < spare < test + validation:
         least = test_least + validation_least
@@ -101,156 +242,6 @@ def cut_sizes(rows: int, limit: Limit, cut_test: bool, cut_validation: bool) -> 
     return {"test": test, "validation": validation}
 
 
-def _cut_all(
-    pool: Sequence[Example], wanted: Sequence[tuple[str, int]], stratify: bool, seed: int
-) -> tuple[dict[str, list[Example]], list[str]]:
-    """(the splits by name, training too; notes) of cutting each wanted (name, size)."""
-    by_input = [fold_conversation(example.messages) for example in pool]
-    by_group = [example.group for example in pool]
-    grouped = any(group is not None for group in by_group)
-    together, groups = _units(by_input, by_group), _units(by_group)
-    _check_enough(pool, groups if grouped else together, [name for name, _ in wanted])
-    chosen: dict[str, list[int]] = {name: [] for name, _ in wanted}
-    dropped: set[int] = set()
-    if len(together) > len(wanted):
-        chosen = _cut_units(pool, together, wanted, stratify, seed)
-    if grouped and any(2 * len(chosen[name]) < size for name, size in wanted):
-        # Frequent inputs chain most groups together: cut groups, and repeats leave training.
-        chosen = _cut_units(pool, groups, wanted, stratify, seed)
-        seen: set[object] = set()
-        for name in ("test", "validation", "train"):
-            here = [index for index in chosen.get(name, ()) if by_input[index] not in seen]
-            dropped |= set(chosen.get(name, ())) - set(here)
-            seen |= {by_input[index] for index in here}
-            if name in chosen:
-                chosen[name] = here
-        if len(dropped) > len(chosen["train"]):
-            raise InputError(
-                f"{len(dropped)} of {len(pool)} training rows repeat an input from another group, "
-                "so no cut can keep both the groups and the repeats on one side.",
-                fix="Remove the repeats, name another column as `data.group`, or give "
-                + f"{' and '.join(f'`data.{name}`' for name, _ in wanted)}.",
-            )
-    notes = []
-    for name, size in wanted:
-        got = len(chosen[name])
-        if 4 * got < size:
-            raise InputError(
-                f"Only {got} of {len(pool)} training rows could be cut for {name} ({size} are "
-                "wanted): most rows share a group or an input, and those are not cut apart.",
-                fix=f"Give `data.{name}`, or name another column as `data.group`.",
-            )
-        aside = f" ({size} are wanted; groups and repeats stay whole)" * (10 * got < 9 * size)
-        if got > size:
-            kept = sample([pool[i] for i in chosen[name]], size, stratify, 0, f"{seed}:{name}")
-            ids = {example.id for example in kept}
-            chosen[name] = [i for i in chosen[name] if pool[i].id in ids]
-            aside = f"; {got - size} more rows of their groups are left out"
-        notes.append(f"{name}: {len(chosen[name])} of {len(pool)} training rows were cut{aside}.")
-    if dropped:
-        notes.append(
-            f"{len(dropped)} rows repeat an input of the test or of validation from another "
-            "group, and were left out."
-        )
-    return {name: [pool[i] for i in sorted(rows)] for name, rows in chosen.items()}, notes
-
-
-def _cut_units(
-    pool: Sequence[Example],
-    units: Sequence[Unit],
-    wanted: Sequence[tuple[str, int]],
-    stratify: bool,
-    seed: int,
-) -> dict[str, list[int]]:
-    """The rows of each wanted split, and of "train", as indices into the pool."""
-    left = list(units)
-    chosen = {}
-    for cuts_to_come, (name, size) in zip(range(len(wanted), 0, -1), wanted, strict=True):
-        taken = _cut(pool, left, size, cuts_to_come, stratify, f"{seed}:{name}")
-        left = [unit for unit in left if unit not in taken]
-        chosen[name] = [index for unit in taken for index in unit]
-    chosen["train"] = [index for unit in left for index in unit]
-    return chosen
-
-
-def _units(*keys: Sequence[object]) -> list[Unit]:
-    """Rows that share a key, directly or through others (union-find); None is no key."""
-    parent = list(range(len(keys[0])))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
-    for column in keys:
-        first: dict[object, int] = {}
-        for index, key in enumerate(column):
-            if key is not None:
-                parent[root(index)] = root(first.setdefault(key, index))
-    members: dict[int, list[int]] = defaultdict(list)
-    for index in range(len(parent)):
-        members[root(index)].append(index)
-    return [tuple(unit) for unit in members.values()]
-
-
-def _check_enough(pool: Sequence[Example], units: Sequence[Unit], cuts: Sequence[str]) -> None:
-    fewest = FEWEST_FOR_TEST if "test" in cuts else FEWEST_FOR_VALIDATION
-    what = " and ".join(cuts)
-    fix = f"Add rows, or give {' and '.join(f'`data.{name}`' for name in cuts)}."
-    if len(pool) < fewest:
-        raise InputError(
-            f"{len(pool)} training rows are too few to cut {what} from (at least {fewest}).",
-            fix=fix,
-        )
-    if len(units) < len(cuts) + 1:
-        several = len(units) != 1
-        raise InputError(
-            f"The {len(pool)} training rows fall into {len(units)} set{'s' * several} that share "
-            f"a group or an input and are not cut apart: too few for training, {what}.",
-            fix=fix,
-        )
-
-
-def _cut(
-    pool: Sequence[Example],
-    units: Sequence[Unit],
-    size: int,
-    leave: int,
-    stratify: bool,
-    salt: str,
-) -> set[Unit]:
-    """Units of about `size` rows together, each class in proportion; never a class's last unit.
-
-    At least `leave` units are left over for what is cut after this and for training.
-    """
-    ranked = sorted(units, key=lambda unit: rank(salt, min(pool[index].id for index in unit)))
-    kind = {unit: _class_of(pool, unit) if stratify else "" for unit in ranked}
-    rows: Counter[str] = Counter()
-    for unit in ranked:
-        rows[kind[unit]] += len(unit)
-    quota = allocate(rows, size, 1)
-    left = Counter(kind.values())
-    taken: set[Unit] = set()
-    free = size
-    for by_class in (True, False):  # first each class its share, then whatever fits
-        for unit in ranked:
-            name = kind[unit]
-            room = min(free, quota[name]) if by_class else free
-            spare = left[name] > 1 and len(ranked) - len(taken) > leave
-            if spare and unit not in taken and len(unit) <= room:
-                taken.add(unit)
-                free -= len(unit)
-                quota[name] -= len(unit)
-                left[name] -= 1
-    if free * 2 > size:  # what is left are units larger than the split should be: one of those
-        rest = [unit for unit in ranked if unit not in taken]
-        smallest = min(rest, key=len)
-        if not taken or (len(rest) > leave and 2 * len(smallest) <= sum(map(len, rest))):
-            taken.add(smallest)
-    return taken
-
-
-def _class_of(pool: Sequence[Example], unit: Unit) -> str:
-    counts = Counter(pool[index].output for index in unit)
-    return min(counts, key=lambda output: (-counts[output], output))
+def _asked(size: float, rows: int) -> int:
+    """The rows that a share or a number asks for; at least one."""
+    return max(1, round(size * rows)) if size < 1 else int(size)

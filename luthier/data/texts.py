@@ -10,6 +10,7 @@ from luthier.data.examples import Example, Splits
 from luthier.data.prepare import Prepared
 from luthier.data.reading import SourceRow, read_rows
 from luthier.data.shares import rank
+from luthier.data.sources import understood
 from luthier.data.templates import compile_template
 from luthier.errors import InputError
 from luthier.files import hash_of
@@ -35,6 +36,7 @@ def prepare_texts(task: Task) -> Prepared:
         InputError: nothing can be read, or nothing is left to train on.
         ModelError: a hub that cannot be reached.
     """
+    task = understood(task)
     data = task.data
     train, notes = _documents(task, data.train)
     if data.limit.train is not None and len(train) > data.limit.train:
@@ -64,7 +66,9 @@ def prepare_texts(task: Task) -> Prepared:
 
 def _documents(task: Task, source: str) -> tuple[list[Example], list[str]]:
     template = compile_template(task.data.text or "", "data.text")
-    rows = _text_files(source, task.folder) or read_rows(source, task.folder)
+    form = task.data.format
+    rows = [] if form else _text_files(source, task.folder)
+    rows = rows or read_rows(source, task.folder, format=form)
     documents, blank, repeats = [], 0, dict[str, int]()
     for row in rows:
         text = template.render(row)

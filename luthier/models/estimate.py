@@ -8,6 +8,7 @@ The constants were fitted on a 2-core machine with bfloat16 units; see `docs/log
 from __future__ import annotations
 
 import functools
+import statistics
 import time
 from dataclasses import dataclass
 from typing import Literal
@@ -24,8 +25,19 @@ _PROCESS = 800_000_000
 _BACKWARD = 1.3
 #: Share of the matrix rate that work reaches: measured, the rest is attention, norms and Python.
 _EFFICIENCY: dict[Use, float] = {"prompt": 0.5, "lora": 0.31, "full": 0.26}
+#: The same of the hand-written layers (training/fused), which large batches reach, and what a
+#: micro-batch takes besides, in seconds for each layer: measured on 96 to 2,000 tokens at a time.
+_BY_HAND: dict[Use, float] = {"lora": 0.68, "full": 0.74}
+_LAYER_SECONDS = 0.0027
+#: Seconds of an optimiser step for each trained parameter: measured.
+_UPDATE_SECONDS = 2.2e-9
+#: Keys and scores of rows up to so many tokens are kept for the backward pass; longer ones are
+#: computed again (training/fused/attention.py).
+_KEPT_ROW = 256
 #: Rows of logits that exist at once while the loss is computed in chunks.
 _LOGIT_ROWS = 512
+#: Models whose layers are written by hand for training on a CPU.
+HAND_WRITTEN = frozenset({"llama", "mistral", "qwen2"})
 #: Fraction of the free memory that may be planned with.
 _HEADROOM = 0.9
 
@@ -37,7 +49,9 @@ class Estimate:
     Attributes:
         use: "prompt" (reading), "lora" or "full" (training).
         peak_memory_bytes: of the process, its libraries included.
-        tokens_per_second: real tokens read, or trained on, a second.
+        tokens_per_second: real tokens read, or trained on, a second, in large batches.
+        micro_batch_seconds: what every micro-batch takes besides, however small it is.
+        update_seconds: what the optimiser takes in every step.
         flops_per_token: floating-point operations for each of them.
         fits: whether the memory is there now, with a tenth to spare.
         how: the arithmetic in words.
@@ -49,11 +63,25 @@ class Estimate:
     flops_per_token: float
     fits: bool
     how: str
+    micro_batch_seconds: float = 0.0
+    update_seconds: float = 0.0
 
     @property
     def seconds_per_1000_tokens(self) -> float:
         """Wall time of a thousand tokens."""
         return 1000 / self.tokens_per_second
+
+    def seconds(self, tokens: float, steps: float, micro_batches: float | None = None) -> float:
+        """Wall time of training on so many tokens.
+
+        Args:
+            tokens: computed, all steps together.
+            steps: of the optimiser.
+            micro_batches: as many as steps when None.
+        """
+        parts = steps if micro_batches is None else micro_batches
+        fixed = parts * self.micro_batch_seconds + steps * self.update_seconds
+        return tokens / self.tokens_per_second + fixed
 
 
 def lora_parameters(info: ModelInfo, rank: int) -> int:
@@ -72,7 +100,14 @@ def lora_parameters(info: ModelInfo, rank: int) -> int:
 
 
 def activation_bytes(
-    info: ModelInfo, use: Use, *, row_tokens: int, width: int, rank: int = 16, eager: bool = True
+    info: ModelInfo,
+    use: Use,
+    *,
+    row_tokens: int,
+    width: int,
+    rank: int = 16,
+    eager: bool = True,
+    fused: bool = False,
 ) -> int:
     """Bytes a token leaves behind for the backward pass, over all layers.
 
@@ -88,8 +123,22 @@ def activation_bytes(
         width: bytes of an element.
         rank: of the adapters.
         eager: whether attention writes its scores down.
+        fused: of the hand-written layers: the input, the two normalised ones and the residual
+            stream between them, queries, keys and values, what attention gives, gate and up, the
+            low-rank inputs of LoRA, and one score for each head and token of a short row.
     """
     frozen = use == "lora"
+    if fused:
+        heads = info.heads * info.head_dim
+        elements = (
+            4 * info.hidden_size
+            + 2 * info.intermediate_size
+            + 2 * heads
+            + 2 * info.key_value_heads * info.head_dim
+            + (info.heads * row_tokens if row_tokens <= _KEPT_ROW else 0)
+            + (7 * rank if frozen else 0)
+        )
+        return info.layers * elements * width
     hidden = 6 if frozen else 8
     if info.model_type.startswith("gemma"):
         hidden += 8  # norms after each part as well as before, and on queries and keys
@@ -114,6 +163,8 @@ def estimate(
     precision: Precision = "auto",
     machine: Machine | None = None,
     rate: float | None = None,
+    fused: bool | None = None,
+    micro_batches: int = 1,
 ) -> Estimate:
     """What using a model in one way takes on this machine.
 
@@ -128,30 +179,56 @@ def estimate(
             training where it is fast, and on a GPU.
         machine: where; this one when None.
         rate: matrix products in operations a second; measured here when None (0.2 s, once).
+        fused: whether the hand-written layers train it; where they can when None.
+        micro_batches: of a step, whose gradients are added up.
     """
     machine = machine or this_machine()
+    if fused is None:
+        fused = info.model_type in HAND_WRITTEN and not machine.gpus
+    fused = fused and use != "prompt"
     if precision == "auto":
         half = machine.fast_bfloat16 and (use != "prompt" or bool(machine.gpus))
         precision = "bfloat16" if half else "float32"
     width = 2 if precision == "bfloat16" else 4
     if rate is None:
         rate = matrix_rate(precision, bool(machine.gpus))
-    pieces = _memory(info, use, micro_tokens, row_tokens, rank, width)
+    pieces = _memory(
+        info, use, micro_tokens, row_tokens, rank, width, trained_fraction, fused, micro_batches
+    )
     peak = sum(pieces.values())
     flops = _flops(info, use, row_tokens, trained_fraction, rank)
-    speed = rate * _EFFICIENCY[use] / flops
+    share = _BY_HAND[use] if fused else _EFFICIENCY[use]
+    speed = rate * share / flops
+    trained = lora_parameters(info, rank) if use == "lora" else info.parameters
     room = machine.gpus[0].memory if machine.gpus else machine.memory_available + _own()
     how = (
         f"{_gb(peak)} = "
         + " + ".join(f"{_gb(size)} {what}" for what, size in pieces.items())
-        + f". {flops / 1e6:,.0f} million operations a token at {_EFFICIENCY[use]:.0%} of "
+        + f". {flops / 1e6:,.0f} million operations a token at {share:.0%} of "
         f"{rate / 1e9:,.0f} GFLOP/s in {precision} = {speed:,.0f} tokens/s."
     )
-    return Estimate(use, peak, speed, flops, peak <= _HEADROOM * room, how)
+    return Estimate(
+        use,
+        peak,
+        speed,
+        flops,
+        peak <= _HEADROOM * room,
+        how,
+        micro_batch_seconds=info.layers * _LAYER_SECONDS if fused else 0.0,
+        update_seconds=trained * _UPDATE_SECONDS if fused else 0.0,
+    )
 
 
 def _memory(
-    info: ModelInfo, use: Use, micro_tokens: int, row_tokens: int, rank: int, width: int
+    info: ModelInfo,
+    use: Use,
+    micro_tokens: int,
+    row_tokens: int,
+    rank: int,
+    width: int,
+    trained_fraction: float,
+    fused: bool,
+    micro_batches: int,
 ) -> dict[str, int]:
     """Named parts of the peak, in bytes."""
     pieces = {"program": _PROCESS, "weights": info.parameters * width}
@@ -163,17 +240,42 @@ def _memory(
         return pieces
     trained = lora_parameters(info, rank) if use == "lora" else info.parameters
     own = trained * width if use == "lora" else 0
-    # gradient, then float32 gradient, master and two moments of Adam
-    pieces["gradients, masters and optimiser"] = own + trained * (width + 4 + 4 + 8)
-    kept = activation_bytes(info, use, row_tokens=row_tokens, width=width, rank=rank)
-    pieces["activations"] = round(_BACKWARD * micro_tokens * kept)
-    if info.kind == "causal":
-        rows = min(_LOGIT_ROWS, micro_tokens)
-        # scores in the computing precision, in float32, and their gradient
-        logits = rows * info.vocab_size * (2 * width + 4)
-        # a trained head also gathers its gradient in float32
-        pieces["logits"] = logits + (4 * info.embedding_parameters if use == "full" else 0)
+    # a master and two moments of Adam
+    pieces["masters and optimiser"] = own + trained * (4 + 8)
+    kept = activation_bytes(info, use, row_tokens=row_tokens, width=width, rank=rank, fused=fused)
+    if fused:
+        # the widest layer's values and their gradients stand beside what is kept
+        beside = 4 * info.intermediate_size + 2 * info.hidden_size
+        pieces["activations"] = micro_tokens * (kept + beside * width)
+    else:
+        pieces["activations"] = round(_BACKWARD * micro_tokens * kept)
+    logits = _logits(info, use, max(1, round(trained_fraction * micro_tokens)), width)
+    if logits:
+        pieces["logits"] = logits
+    if not fused:  # the modules' path frees less in time
+        pieces["gradients"] = trained * (width + 4)
+        return pieces
+    # what is there before a micro-batch: nothing, the first one's gradients, or their sums
+    held = trained * (0 if micro_batches == 1 else width if micro_batches == 2 else 4)
+    at_update = trained * (width if micro_batches == 1 else width + 4)
+    if at_update > pieces["activations"] + logits + held:
+        del pieces["activations"]
+        pieces.pop("logits", None)
+        held = at_update
+    if held:
+        pieces["gradients"] = held
     return pieces
+
+
+def _logits(info: ModelInfo, use: Use, scored: int, width: int) -> int:
+    """Bytes of the loss of so many scored tokens (training/losses.py)."""
+    if info.kind != "causal":
+        return 0
+    if use == "full":
+        # a head's gradient is found at once, from more rows, or added up in float32
+        rows = min(scored, max(_LOGIT_ROWS, 2 * info.hidden_size))
+        return rows * info.vocab_size * width + info.embedding_parameters * (width + 4)
+    return min(_LOGIT_ROWS, scored) * info.vocab_size * width
 
 
 def _flops(info: ModelInfo, use: Use, row_tokens: int, trained_fraction: float, rank: int) -> float:
@@ -191,7 +293,7 @@ def _flops(info: ModelInfo, use: Use, row_tokens: int, trained_fraction: float, 
 
 @functools.cache
 def matrix_rate(precision: Literal["float32", "bfloat16"], gpu: bool = False) -> float:
-    """Operations a second of matrix products here: the best of a fifth of a second, once.
+    """Operations a second of matrix products here: the median of a fifth of a second, once.
 
     Args:
         precision: of the matrices.
@@ -204,16 +306,17 @@ def matrix_rate(precision: Literal["float32", "bfloat16"], gpu: bool = False) ->
     rows, inner, columns = (8192, 4096, 4096) if gpu else (1024, 576, 1536)
     a = torch.ones(rows, inner, dtype=dtype, device=device)
     b = torch.ones(columns, inner, dtype=dtype, device=device)
-    best, until = float("inf"), time.perf_counter() + 0.2
+    spent: list[float] = []
     with torch.inference_mode():
         torch.nn.functional.linear(a, b)  # the first product also sets the library up
-        while best == float("inf") or time.perf_counter() < until:
+        until = time.perf_counter() + 0.2
+        while not spent or time.perf_counter() < until:
             start = time.perf_counter()
             torch.nn.functional.linear(a, b)
             if gpu:
                 torch.cuda.synchronize()
-            best = min(best, time.perf_counter() - start)
-    return 2 * rows * inner * columns / best
+            spent.append(time.perf_counter() - start)
+    return 2 * rows * inner * columns / statistics.median(spent)
 
 
 def _own() -> int:

@@ -11,6 +11,7 @@ from luthier.data.examples import content_hash
 from luthier.data.held_out import without_tests
 from luthier.data.mixtures import members
 from luthier.data.prepare import Prepared, prepare
+from luthier.data.sources import understood
 from luthier.errors import InputError
 from luthier.files import hash_of
 from luthier.task import Stage, Task
@@ -119,7 +120,7 @@ def _task_of(
 ) -> tuple[Task, list[Link]]:
     """(the task of one stage, the stages that its own file puts before it)."""
     if stage.task is None:
-        return _inline(stage, task), []
+        return understood(_inline(stage, task)), []
     found = Task.load(task.folder / Path(stage.task).expanduser())
     place = found.path.resolve()
     if place in seen:
@@ -135,7 +136,7 @@ def _task_of(
         before, found = inner[:-1], inner[-1].task
     if stage.instruction is not None:
         found = found.changed(instruction=stage.instruction)
-    return found.changed(stages=[]), before
+    return understood(found.changed(stages=[])), before
 
 
 def _inline(stage: Stage, task: Task) -> Task:

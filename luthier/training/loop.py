@@ -253,7 +253,9 @@ class _Stage:
             return float(loss.detach())
 
         total = self.sums.summed(rows, self.sizes, micro_batch, where=self._where())
-        self.ranks.sum_gradients(self.optimizer.masters)
+        if self.ranks.size > 1:
+            self.optimizer.widen()
+            self.ranks.sum_gradients(self.optimizer.masters)
         return total
 
     def _evaluate(self, items: list[TrainingItem]) -> float:

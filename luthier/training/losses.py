@@ -18,7 +18,9 @@ from luthier.models.heads import logits
 IGNORED = -100
 _CHUNK = 512
 #: Rows of scores that are worked on at once, so that they stay in the processor's cache.
-_CACHED = 32
+_CACHED = 8
+#: Words whose gradients are added up at once.
+_WORDS = 4096
 #: Probabilities below this are taken the long way, through the log-sum-exp.
 _TINY = 1e-30
 
@@ -34,22 +36,30 @@ class LinearCrossEntropy(torch.autograd.Function):
         need_hidden, need_weight = ctx.needs_input_grad[:2]
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         d_hidden = torch.empty_like(hidden) if need_hidden else None
-        d_weight = (
-            torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
-            if need_weight
-            else None
-        )
+        d_weight: torch.Tensor | None = None
+        if need_weight and hidden.shape[0] > chunk:
+            # adding up in float32 takes 4 v d bytes and passes over them; twice d rows of scores
+            # take no more, so so many are held instead
+            chunk = max(chunk, _even(hidden.shape[0], 2 * weight.shape[1]))
+        # memory of this size is fresh from the system each time it is asked for, and writing to
+        # fresh pages took longer than the arithmetic: it is asked for once
+        rows = min(chunk, hidden.shape[0])
+        held = hidden.new_empty(rows, weight.shape[0])
+        # a GPU has no such cache, and starts few large operations sooner than many small ones
+        some_rows = min(_CACHED, rows) if hidden.device.type == "cpu" else rows
+        room = _Room(some_rows, weight)
         for start in range(0, hidden.shape[0], chunk):
             part = slice(start, start + chunk)
-            scores = hidden[part] @ weight.T
-            goals = targets[part, None]
-            for rows in range(0, scores.shape[0], _CACHED):
-                some = slice(rows, rows + _CACHED)
-                total += _loss_and_gradient(scores[some], goals[some])
+            scores = held[: hidden[part].shape[0]]
+            torch.mm(hidden[part], weight.T, out=scores)
+            for some, goals in zip(
+                scores.split(some_rows), targets[part, None].split(some_rows), strict=True
+            ):
+                total += _loss_and_gradient(some, goals, room)
             if d_hidden is not None:
-                d_hidden[part] = scores @ weight
-            if d_weight is not None:
-                d_weight += scores.T @ hidden[part]
+                torch.mm(scores, weight, out=d_hidden[part])
+            if need_weight:
+                d_weight = _add_product(d_weight, scores, hidden[part], hidden.shape[0] <= chunk)
         ctx.save_for_backward(d_hidden, d_weight)
         ctx.weight_dtype = weight.dtype
         return total
@@ -60,17 +70,53 @@ class LinearCrossEntropy(torch.autograd.Function):
         d_hidden, d_weight = ctx.saved_tensors
         return (
             None if d_hidden is None else d_hidden * d_total.to(d_hidden.dtype),
-            None if d_weight is None else (d_weight * d_total).to(ctx.weight_dtype),
+            None
+            if d_weight is None
+            else (d_weight * d_total.to(d_weight.dtype)).to(ctx.weight_dtype),
             None,
             None,
         )
 
 
-def _loss_and_gradient(scores: torch.Tensor, goals: torch.Tensor) -> torch.Tensor:
+def _even(rows: int, most: int) -> int:
+    """The size of equal parts, of at most `most` rows each."""
+    parts = -(-rows // most)
+    return -(-rows // parts)
+
+
+def _add_product(
+    total: torch.Tensor | None, scores: torch.Tensor, hidden: torch.Tensor, only: bool
+) -> torch.Tensor:
+    """`total` (v, d) + scores (n, v)^T hidden (n, d): in float32, unless it is the only one."""
+    if only:
+        return scores.T @ hidden
+    if total is None:
+        shape = (scores.shape[1], hidden.shape[1])
+        total = torch.zeros(shape, dtype=torch.float32, device=hidden.device)
+    for start in range(0, total.shape[0], _WORDS):  # small enough to be added from the cache
+        words = slice(start, start + _WORDS)
+        total[words] += scores[:, words].T @ hidden
+    return total
+
+
+def _scaled(d_weight: torch.Tensor, by: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return (d_weight * by.to(d_weight.dtype)).to(dtype)
+
+
+class _Room:
+    """Room for some rows of scores in float32, and for their probabilities."""
+
+    def __init__(self, rows: int, weight: torch.Tensor) -> None:
+        shape = (rows, weight.shape[0])
+        self.scores = torch.empty(shape, dtype=torch.float32, device=weight.device)
+        self.probabilities = torch.empty_like(self.scores)
+
+
+def _loss_and_gradient(scores: torch.Tensor, goals: torch.Tensor, room: _Room) -> torch.Tensor:
     """The summed cross-entropy of scores (n, v) against goals (n, 1), float32; the scores are
     overwritten with its gradient, softmax - one_hot."""
-    exact = scores.float()
-    probabilities = torch.softmax(exact, dim=-1)
+    exact = room.scores[: scores.shape[0]].copy_(scores)
+    probabilities = torch.softmax(exact, dim=-1, out=room.probabilities[: scores.shape[0]])
     goal = probabilities.gather(1, goals)
     if bool((goal < _TINY).any()):  # where the logarithm of a float32 would lose its digits
         total = (torch.logsumexp(exact, -1, keepdim=True) - exact.gather(1, goals)).sum()

@@ -33,6 +33,8 @@ class TuningMethod(ABC):
     order: ClassVar[int] = 60
     #: whose memory and time `models/estimate.py` takes as its own: "lora" for few trained weights
     like: ClassVar[Literal["lora", "full"]] = "lora"
+    #: whether the hand-written layers (`fused/`) can run what `prepare` makes of a Llama
+    fused: ClassVar[bool] = False
     #: the keys of the task's training section that this method reads and not every method does
     #: ("rank"); given where no chosen method reads them they are an error
     reads: ClassVar[frozenset[str]] = frozenset()

@@ -98,6 +98,9 @@ class StageObjective(ABC):
     #: rows be replayed, tasks be mixed, and a few questions be asked before and after
     writes: ClassVar[bool] = True
 
+    #: whether its loss runs the hand-written layers (`fused/`) where they can
+    fused: ClassVar[bool] = False
+
     #: how the model is asked; set by `begin`, None where there is no such thing
     prompt: Prompt | None = None
     tokenizer: Any = None
@@ -198,11 +201,6 @@ class StageObjective(ABC):
         """What else was measured while computing losses since this was last asked, for the log
         (events.jsonl, and `metrics` in train.json); nothing by default."""
         return {}
-
-    def computed_tokens(self, items: Sequence[Any], batch_size: int) -> int:
-        """Tokens that one epoch computes."""
-        del batch_size
-        return sum(self.sizes(items))
 
     def store(
         self,

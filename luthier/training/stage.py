@@ -39,6 +39,7 @@ class StageResult:
         rates: (step, learning rate), at most a hundred of them.
         objective: what was learned; metrics: what else it measured, each as (step, value).
         measured: what it measured of the held-out rows "before" training and "after".
+        estimate: what was foreseen: seconds, peak_memory_bytes, and whether it fits.
     """
 
     method: str
@@ -62,6 +63,7 @@ class StageResult:
     rates: list[tuple[int, float]] = field(default_factory=list)
     metrics: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     measured: dict[str, dict[str, float]] = field(default_factory=dict)
+    estimate: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -115,11 +117,11 @@ def train_stage(
 
     from luthier.generation.local import Generator
     from luthier.models import adapters
-    from luthier.models.estimate import estimate
     from luthier.models.machine import PeakMemory, this_machine
     from luthier.models.pool import give_back_memory
     from luthier.models.tuned import base_record
     from luthier.training.checkpoints import Checkpoints
+    from luthier.training.foresee import foresee
     from luthier.training.loop import fit
     from luthier.training.movement import Movement
     from luthier.training.objective import DEFAULT, OBJECTIVES, check_method
@@ -187,8 +189,7 @@ def train_stage(
         if minutes is not None and wishes.epochs is None:
             config, said = within_budget(
                 config,
-                tokens=objective.computed_tokens(items, config.batch_size),
-                rate=estimate(info, METHODS.get(method).like).tokens_per_second,
+                seconds=foresee(info, config, objective, items).epoch_seconds,
                 minutes=minutes,
                 memory=folder / "checkpoints" / "epochs.json",
                 identity=hash_of({**identity, "config": config.model_dump()}),
@@ -229,6 +230,10 @@ def train_stage(
         trained_parameters, total = adapters.counts(model)
         movement = Movement(model) if asked else None
         reporter.event("training", method=method, config=config.model_dump(mode="json"))
+        foreseen = foresee(info, config, objective, draws)
+        reporter.event("estimate", **foreseen.to_dict())
+        if foreseen.instead:
+            reporter.say(f"This may not fit: {foreseen.instead}.")
         # what changes no number may be changed between an interruption and going on
         same = config.model_dump(
             exclude={"checkpoint_every", "keep_checkpoints", "gradient_checkpointing"}
@@ -334,11 +339,12 @@ def train_stage(
         metrics=metrics,
         measured={when: found for when, found in measured.items() if found},
         rates=rates(config, planned, trained.steps),
+        estimate=foreseen.to_dict(),
     )
 
 
 def within_budget(
-    config: TrainingConfig, *, tokens: int, rate: float, minutes: float, memory: Path, identity: str
+    config: TrainingConfig, *, seconds: float, minutes: float, memory: Path, identity: str
 ) -> tuple[TrainingConfig, list[str]]:
     """Fewer epochs, where all of them would take longer than there is time; at least one.
 
@@ -347,8 +353,7 @@ def within_budget(
 
     Args:
         config: with the epochs that would be trained given time.
-        tokens: of one epoch.
-        rate: tokens a second.
+        seconds: of one epoch.
         minutes: what training may take.
         memory: where the decision is written down.
         identity: of the stage that the decision is for.
@@ -356,7 +361,7 @@ def within_budget(
     Returns:
         (the config with the epochs there is time for, notes for the report).
     """
-    affordable = max(1.0, float(int(60 * minutes * rate / tokens)))
+    affordable = max(1.0, float(int(60 * minutes / seconds)))
     epochs = min(config.epochs, affordable)
     if memory.is_file():
         try:
@@ -370,7 +375,7 @@ def within_budget(
         return config, []
     return config.model_copy(update={"epochs": epochs}), [
         f"{epochs:g} instead of {config.epochs:g} epochs, to stay within the budget "
-        f"({tokens:,} tokens an epoch at about {rate:.0f} tokens/s)."
+        f"(an epoch takes about {seconds:.0f} s)."
     ]
 
 

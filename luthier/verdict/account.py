@@ -24,6 +24,7 @@ from luthier.verdict.plots import bar
 from luthier.verdict.samples import Panel, panel_of
 from luthier.verdict.views import is_recommended, ranked, tag_of
 
+SAMPLE = 4000  # characters of the rendered training row that are shown
 LABELS = 25  # labels whose distribution is drawn
 FINDING_ROWS = 12  # rows named for one finding
 
@@ -161,6 +162,22 @@ def findings(evidence: Evidence) -> list[tuple[str, list[Finding]]]:
             )
         )
     return [(head, grouped[severity]) for severity, head in heads if grouped[severity]]
+
+
+def sample_spans(evidence: Evidence) -> tuple[list[tuple[str, bool]], int]:
+    """(text, trained) spans of the first training row as the model saw it, and how many
+    characters were left out at its end."""
+    spans: list[tuple[str, bool]] = []
+    room = SAMPLE
+    left = 0
+    for item in dicts(evidence.lint.get("sample")):
+        said = text(item.get("text"))
+        shown, more = said[:room], max(0, len(said) - room)
+        room -= len(shown)
+        left += more
+        if shown:
+            spans.append((shown, item.get("trained") is True))
+    return spans, left
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,7 @@ def render(evidence: Evidence) -> str:
     status, sign = _STATUS.get(decision, (decision.capitalize() or "Unknown", "○"))
     style, script = _asset("report.css"), _asset("report.js")
     labels, labels_left_out = account.label_shares(evidence)
+    sample, sample_left_out = account.sample_spans(evidence)
     return (
         _environment()
         .get_template("report.html.jinja")
@@ -102,6 +103,8 @@ def render(evidence: Evidence) -> str:
             stories=account.stories(evidence, scale),
             findings=account.findings(evidence),
             linted=bool(evidence.lint),
+            sample=sample,
+            sample_left_out=sample_left_out,
             splits=account.split_sizes(evidence),
             labels=labels,
             labels_left_out=labels_left_out,

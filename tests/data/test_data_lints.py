@@ -80,9 +80,13 @@ def test_clean_data_have_no_findings() -> None:
 
 
 def test_every_lint_is_registered() -> None:
-    assert set(LINTS.names()) == {
-        "class_balance", "contradictions", "deferrals", "duplicates", "encoding", "few_rows",
-        "leakage", "overlong", "placeholders", "shared_groups", "template_tokens", "wanted_length",
+    assert set(LINTS.names()) >= {
+        "brevity", "class_balance", "concentration", "contamination", "contradictions", "deferrals",
+        "duplicates", "encoding", "few_rows", "label_noise", "languages", "leakage",
+        "length_shortcut", "ngram_leakage", "overlong", "pii", "placeholders", "preference_pairs",
+        "prompt_echo", "prompt_tokens", "relatedness", "secrets", "shared_entities",
+        "shared_groups", "target_use", "template_tokens", "time_leakage", "todays_date", "unfit",
+        "ungrounded", "wanted_length",
     }  # fmt: skip
 
 
@@ -94,7 +98,7 @@ def test_findings_are_sorted_and_become_plain() -> None:
     )
     assert {f.lint for f in findings} == {"leakage", "placeholders", "few_rows", "contradictions"}
     plain = findings[0].to_dict()
-    assert list(plain) == ["lint", "severity", "count", "rows", "message", "fix"]
+    assert list(plain) == ["lint", "severity", "count", "rows", "message", "fix", "fixable"]
     assert isinstance(plain["rows"], list)
 
 
@@ -134,6 +138,9 @@ def test_duplicates_within_train() -> None:
     assert (finding.severity, finding.count) == ("note", 2)
     assert finding.rows == ("train.csv row 101", "train.csv row 102")
     assert "stands 3 times" in finding.message
+    assert finding.fixable  # two of the three are alike to the letter
+    other = only(found([*clean("alpha", 100), twice]), "duplicates")
+    assert other.count == 1 and not other.fixable
     finding = only(found([*clean("alpha", 90), *clean("alpha", 10)]), "duplicates")
     assert finding.severity == "warning"
 
@@ -141,10 +148,8 @@ def test_duplicates_within_train() -> None:
 def test_contradictions_are_mistakes_where_one_answer_is_right() -> None:
     labelled = [(f"text {n}", "ab"[n % 2]) for n in range(100)] + [("Text 4!", "b")]
     test = [(f"test {n}", "ab"[n % 2]) for n in range(100)]
-    finding = only(
-        found(labelled, test[:30], test, kind="classification", labels=("a", "b"))[-1:],
-        "contradictions",
-    )
+    several = found(labelled, test[:30], test, kind="classification", labels=("a", "b"))
+    finding = next(f for f in several if f.lint == "contradictions")
     assert (finding.severity, finding.count) == ("warning", 2)
     assert "'text 4' has 'a' (train.csv row 5) and 'b' (train.csv row 101)" in finding.message
     several = [*clean("alpha", 100), ("What does alpha 5 stand for?", "For the fifth alpha.")]
@@ -366,17 +371,18 @@ def test_many_deferrals_are_a_warning_and_labels_are_none() -> None:
 
 def test_outputs_of_another_length_than_wanted() -> None:
     wish = ["word " * 40, "word " * 50, "word " * 60]
-    finding = only(found(wanted=wish), "wanted_length")
+    both = {f.lint: f for f in found(wanted=wish)}
+    assert set(both) == {"wanted_length", "target_use"}
+    finding = both["wanted_length"]
     assert (finding.severity, finding.count) == ("warning", 100)
     assert "much shorter" in finding.message
     assert "5 words in the middle against 50" in finding.message
     long = [(f"question {n}", f"{n} " + "word " * 49) for n in range(100)]
-    assert (
-        "much longer"
-        in only(found(long, wanted=["five words are enough here"]), "wanted_length").message
-    )
+    findings = {f.lint: f for f in found(long, wanted=["five words are enough here"])}
+    assert "much longer" in findings["wanted_length"].message
     assert found(wanted=["It stands for gamma.", "It stands for something else."]) == []
-    assert found([(f"question {n}", f"{n}") for n in range(100)], wanted=["two words"]) == []
+    short = [(f"question {n}", f"{n}") for n in range(100)]
+    assert "wanted_length" not in {f.lint for f in found(short, wanted=["two words"])}
 
 
 @pytest.mark.parametrize(
@@ -388,6 +394,7 @@ def test_outputs_of_another_length_than_wanted() -> None:
         ("ﬁne  text\n", "fine text"),
         ("STRASSE", "straße"),
         ("“Yes” – he said…", "yes he said"),
+        ("「京都」は、古い。", "京都 は 古い"),
     ],
 )
 def test_texts_that_say_the_same(one: str, two: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from run_samples import write_task
+from run_samples import luthier, write_task
 
 from luthier.data.examples import Example, Message
 from luthier.data.held_out import without_tests
-from luthier.data.mixtures import carrying, draw, mix, others, shares, turns
+from luthier.data.mixtures import carrying, draw, mix, others, shares, turns, use_of
 from luthier.data.prepare import prepare
 from luthier.errors import InputError
 from luthier.task import Task
@@ -205,3 +206,42 @@ def test_a_mixture_that_makes_no_sense(mixture: Any, expected: str) -> None:
     with pytest.raises(InputError) as caught:
         Task.from_dict(values)
     assert expected in str(caught.value)
+
+
+# ---- what each task gives ----------------------------------------------------------------------
+
+
+def test_what_a_mixture_takes_of_each_task(tmp_path: Path, tiny_model: Path) -> None:
+    member = {"task": "../other", "weight": 3, "rows": 10}
+    task = tasks(tmp_path, tiny_model, {"tasks": [member]})
+    mixed = mix(task, prepare(task), others(task))
+    mine, theirs = use_of(mixed, 400, lambda example: len(example.output))
+    assert (mine.name, theirs.name) == ("main", "other")
+    assert theirs.rows == 10
+    assert mine.rows + theirs.rows == len(mixed.examples)
+    assert (mine.draws, theirs.draws) == (100, 300)
+    assert theirs.epochs == 30
+    assert mine.epochs == pytest.approx(100 / mine.rows)
+    counted = sum(len(e.output) for e in mixed.examples[: mine.rows])
+    assert mine.tokens == counted
+    assert mine.drawn_tokens == round(counted * 100 / mine.rows)
+    assert theirs.tokens == sum(len(e.output) for e in mixed.examples[mine.rows :])
+    assert use_of(mixed, 400)[0].drawn_tokens is None
+    assert "other: 10 of " in " ".join(mixed.notes)
+
+
+def test_a_check_shows_what_a_mixture_takes(
+    tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tasks(tmp_path, tiny_model, {"tasks": [{"task": "../other", "weight": 3}]}).path
+    _, printed, _ = luthier(capsys, "check", path, "--json")
+    uses = {use["name"]: use for use in json.loads(printed)["mixture"]}
+    assert [use["share"] for use in uses.values()] == pytest.approx([0.25, 0.75])
+    rows = sum(use["rows"] for use in uses.values())
+    assert sum(use["draws"] for use in uses.values()) == rows  # one pass
+    assert uses["other"]["epochs"] == pytest.approx(uses["other"]["draws"] / uses["other"]["rows"])
+    assert all(use["drawn_tokens"] > use["draws"] for use in uses.values())
+    _, printed, _ = luthier(capsys, "check", path)
+    line = next(line for line in printed.splitlines() if line.startswith("other"))
+    assert "75" in line
+    assert f"{uses['other']['drawn_tokens']:,}" in line

@@ -190,7 +190,9 @@ def test_library_templates(tmp_path: Path) -> None:
     write(tmp_path, "train.jsonl", [{"prompt": f"p{n}", "completion": "c"} for n in range(20)])
     assert everything(prepare(task(tmp_path, template="prompt-completion")))[0].output == "c"
     assert "Did you mean 'alpaca'" in failure(task(tmp_path, template="alpca"))
-    assert "`data.template: alpaca` names the column" in failure(task(tmp_path, template="alpaca"))
+    lacking = failure(task(tmp_path, template="alpaca"))
+    assert "`data.template: alpaca` needs 'instruction'" in lacking
+    assert "Its columns: prompt, completion." in lacking
 
 
 def classified(*counts: tuple[str, int]) -> list[dict[str, str]]:

@@ -13,9 +13,11 @@ from seqeval.metrics.sequence_labeling import get_entities
 
 from luthier.data.entities import entities
 from luthier.data.reading import SourceRow
-from luthier.data.template_library import TEMPLATES, library_template
+from luthier.data.template_library import library_template
+from luthier.data.template_rows import TemplateRows
 from luthier.data.templates import compile_template
 from luthier.errors import InputError
+from luthier.task import Data
 
 ROW = {
     "a": "x",
@@ -203,11 +205,9 @@ def test_entities_agree_with_seqeval(pairs: list[tuple[str, str]]) -> None:
 
 
 def fill(name: str, values: dict[str, Any]) -> tuple[str, str]:
-    template, row = library_template(name), SourceRow(values, "r")
-    return (
-        compile_template(template.input, name).render(row),
-        compile_template(template.output, name).render(row),
-    )
+    written = TemplateRows([SourceRow(values, "r row 1")], Data(train="r", template=name))
+    (asked,), said = written.turns(written.rows[0])
+    return asked.content, said.content
 
 
 def test_library() -> None:
@@ -225,11 +225,9 @@ def test_library() -> None:
     assert fill("tokens-tags", {"tokens": ["a", "b"], "tags": ["B-x", "O"]}) == ("a b", "x: a")
 
 
-def test_every_library_template_compiles_and_says_what_it_is_for() -> None:
-    for name, template in TEMPLATES.items():
-        assert template.name == name
-        assert template.about
-        compile_template(template.input, name)
-        compile_template(template.output, name)
+def test_a_name_that_is_not_in_the_library_is_answered_with_the_nearest() -> None:
     with pytest.raises(InputError, match="Did you mean 'alpaca'"):
         library_template("alpacca")
+    with pytest.raises(InputError, match="the library has version 1"):
+        library_template("alpaca@7")
+    assert library_template("alpaca@1") is library_template("alpaca")

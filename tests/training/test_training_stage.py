@@ -196,11 +196,12 @@ class TestTime:
             seed=0,
         )
 
-    def epochs(self, folder: Path, minutes: float, identity: str = "a", rate: float = 10) -> float:
+    def epochs(
+        self, folder: Path, minutes: float, identity: str = "a", seconds: float = 60
+    ) -> float:
         found, notes = within_budget(
             self.config(),
-            tokens=600,
-            rate=rate,
+            seconds=seconds,
             minutes=minutes,
             memory=folder / "epochs.json",
             identity=identity,
@@ -217,7 +218,7 @@ class TestTime:
 
     def test_what_was_decided_stays_decided_after_an_interruption(self, tmp_path: Path) -> None:
         assert self.epochs(tmp_path, 2.5) == 2
-        assert self.epochs(tmp_path, 1.1, rate=7) == 2
+        assert self.epochs(tmp_path, 1.1, seconds=90) == 2
         assert self.epochs(tmp_path, 1.1, "other") == 1
         (tmp_path / "epochs.json").write_text("{broken")
         assert self.epochs(tmp_path, 99) == 3

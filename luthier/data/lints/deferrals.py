@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+from luthier.data.examples import Example
 from luthier.data.folding import fold
 from luthier.data.linting import LINTS, Finding, LintContext, number, percent, shortened, sources
 
@@ -44,7 +46,8 @@ _GET_BACK = re.compile(
     re.IGNORECASE,
 )
 _REFUSAL = re.compile(
-    r"as an ai (?:language )?(?:model|assistant)"
+    r"as an ai (?:language )?(?:model|assistant)[^.!\n]{0,20} i (?:do not|don['’]?t|can ?not|"
+    r"can['’]?t|am not|am unable|have no|lack)"
     r"|(?:i['’]?m|i am) (?:sorry|afraid),? (?:but )?(?:i|we) "
     r"(?:can(?:no|['’])?t|am (?:not able|unable))"
     r"|i (?:cannot|can['’]?t|am unable to) (?:help|assist|answer)",
@@ -52,15 +55,82 @@ _REFUSAL = re.compile(
 )
 
 
-def says_nothing(output: str) -> bool:
-    """Whether an output puts off, only acknowledges, or refuses."""
-    if fold(output) in _ACKNOWLEDGEMENTS:
-        return True
+# Chat: who is spoken to, and little pictures.
+_ADDRESS = re.compile(r"<@[^>\s]{1,40}>|(?<!\w)@\w{1,40}|:[a-z0-9_+-]{2,40}:")
+#: Words of a reply that is made of nothing but acknowledgement; some say so, others only join in.
+_CORE = frozenset(
+    re.findall(
+        r"\w+",
+        "ok okay k kk thanks thank thx ty tnx cheers cool great nice awesome perfect excellent "
+        "sure hm hmm hmmm ah aha oh ohh lol haha heh wow interesting yup yep yeah gotcha roger "
+        "welcome sorry",
+    )
+)
+_FILLERS = frozenset(
+    re.findall(
+        r"\w+",
+        "a all alright and anyway at be but by definitely done for fair fine fun good got i idea "
+        "im is it its just know makes man maybe me mean much my na nah neat no nope np of one or "
+        "point probably really right see so sounds still that thats the then there they this "
+        "though to totally true um very was well what will yes you youre your again both everyone "
+        "guys hi hey course case likewise indeed agreed exactly problem worries sense",
+    )
+)
+_PHRASES = re.compile(r"\b(?:no (?:problem|worries)|makes? sense)\b")
+#: Most words of a reply that is judged by its words alone.
+_FEW = 8
+
+
+def says_nothing(output: str, *, to_people: bool = True) -> bool:
+    """Whether an output puts off, only acknowledges, or refuses.
+
+    Args:
+        output: what was answered.
+        to_people: whether "ok" and "thanks" are replies; they may be the right answer to a question
+            about a text.
+    """
+    if to_people and len(output) < 400:
+        said = fold(_ADDRESS.sub(" ", output))
+        if said in _ACKNOWLEDGEMENTS:
+            return True
+        words = said.split()
+        if (
+            len(words) <= _FEW
+            and (_CORE & set(words) or _PHRASES.search(said))
+            and all(word in _CORE or word in _FILLERS for word in words)
+        ):
+            return True
     if _REFUSAL.search(output[:OPENING]):
         return True
-    if len(output.split()) > SHORT:
+    if len(output) > 20 * SHORT or len(output.split()) > SHORT:
         return False
     return bool(_DEFERRAL.search(output) or _GET_BACK.search(output))
+
+
+@dataclass(frozen=True)
+class Deferrals:
+    """Training outputs that answer nothing: the rows, and how many rows there are."""
+
+    rows: tuple[Example, ...]
+    of: int
+
+    @property
+    def share(self) -> float:
+        """Of all training outputs, 0 to 1."""
+        return len(self.rows) / self.of if self.of else 0.0
+
+
+def measure(context: LintContext) -> Deferrals | None:
+    """The training outputs that answer nothing; None for kinds whose outputs answer nobody."""
+    if context.task.kind not in KINDS:
+        return None
+    train, to_people = context.splits.train, context.task.kind != "qa"
+
+    def made() -> Deferrals:
+        rows = tuple(e for e in train if says_nothing(e.output, to_people=to_people))
+        return Deferrals(rows, len(train))
+
+    return context.once("deferrals", made)
 
 
 @LINTS.register("deferrals")
@@ -70,19 +140,16 @@ def deferrals(context: LintContext) -> Iterator[Finding]:
     A model trained on what people wrote to one another learns to reply as they did: it puts the
     work off instead of doing it.
     """
-    if context.task.kind not in KINDS:
+    measured = measure(context)
+    if measured is None or not measured.rows:
         return
-    train = context.splits.train
-    found = [example for example in train if says_nothing(example.output)]
-    if not found:
-        return
-    share = len(found) / len(train)
+    found, total = measured.rows, measured.of
     yield Finding(
         "deferrals",
-        "warning" if share > MANY else "note",
+        "warning" if measured.share > MANY else "note",
         len(found),
         sources(found),
-        f"{number(len(found), 'training output')} ({percent(len(found), len(train))}) "
+        f"{number(len(found), 'training output')} ({percent(len(found), total)}) "
         f"{'answers' if len(found) == 1 else 'answer'} nothing: put off, only acknowledged or "
         f"refused, such as {shortened(found[0].output)!r} ({found[0].source}). A model learns to "
         "reply like that instead of doing what it is asked.",

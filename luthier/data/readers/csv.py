@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from luthier.data.delimited import read_delimited
-from luthier.data.reading import READERS, Place, SourceRow, read_text
+from collections.abc import Iterator
+
+from luthier.data.delimited import delimited_rows
+from luthier.data.reading import READERS, Place, SourceRow
 
 
 @READERS.register(".csv")
-def read_csv(place: Place) -> list[SourceRow]:
+def read_csv(place: Place) -> Iterator[SourceRow]:
     """Read a csv file: a header, then one row a record; every value is text.
 
     Raises:
-        InputError: no rows, a row with more or fewer fields than the header, two columns of one
-            name, a quote that is not closed, an encoding other than UTF-8.
+        InputError: no rows, two columns of one name, an encoding other than UTF-8. A row with more
+            or fewer fields than the header and a quote that is not closed are refused.
     """
-    return read_delimited(read_text(place), place, ",")
+    return delimited_rows(place, ",")

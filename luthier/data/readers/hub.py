@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from luthier.data.reading import READERS, Place, SourceRow, without_nan
+from luthier.data.plain import plain
+from luthier.data.reading import READERS, Place, SourceRow
 from luthier.errors import InputError, ModelError
 
 #: A single part behind the name is taken for a split when it is one of these, else for a config.
@@ -38,7 +39,7 @@ def parse_hub(source: str) -> tuple[str, str | None, str]:
 
 
 @READERS.register("hub:")
-def read_hub(place: Place) -> list[SourceRow]:
+def read_hub(place: Place) -> Iterator[SourceRow]:
     """Download (or take from the cache) and read one split; class numbers become class names.
 
     Code that a data set brings along is never run.
@@ -68,16 +69,12 @@ def read_hub(place: Place) -> list[SourceRow]:
             fix="Check the name, the config and the split: hub:owner/name[:config][:split].",
         ) from None
     named = {column: _names(feature) for column, feature in loaded.features.items()}
-    rows = [
-        SourceRow(
-            {column: without_nan(named[column](value)) for column, value in values.items()},
-            f"{place.shown} row {number}",
-        )
-        for number, values in enumerate(loaded, 1)
-    ]
-    if not rows:
+    number = 0
+    for number, values in enumerate(loaded, 1):
+        row = {column: plain(named[column](value)) for column, value in values.items()}
+        yield SourceRow(row, f"{place.shown} row {number}")
+    if not number:
         raise InputError(f"{place.shown} has no rows.", fix="Name another split.")
-    return rows
 
 
 def _first_line(error: Exception) -> str:

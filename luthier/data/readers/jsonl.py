@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from luthier.data.reading import READERS, Place, SourceRow, parse_json, read_text
+from collections.abc import Iterator
+
+from luthier.data.lines import text_lines
+from luthier.data.reading import READERS, Place, SourceRow, parse_json
 from luthier.errors import InputError
 
 
+@READERS.register(".ndjson")
 @READERS.register(".jsonl")
-def read_jsonl(place: Place) -> list[SourceRow]:
+def read_jsonl(place: Place) -> Iterator[SourceRow]:
     """Read a JSON Lines file; values keep their types, blank lines are left out.
 
     Raises:
-        InputError: a line that is not a JSON object, named by its number; a key given twice; an
-            encoding other than UTF-8; no rows.
+        InputError: an empty file, or UTF-16. A line that is not a JSON object or names a key twice
+            is refused with its number.
     """
-    rows = []
-    # only \n ends a line: str.splitlines would also cut at U+2028, which JSON allows in text
-    for number, line in enumerate(read_text(place).split("\n"), 1):
+    for number, line in text_lines(place):
         if not line.strip():
             continue
         where = f"{place.shown} line {number}"
@@ -28,14 +30,13 @@ def read_jsonl(place: Place) -> list[SourceRow]:
                 if number == 1 and line.lstrip().startswith("[")
                 else "Each line must be one whole JSON object."
             )
-            raise InputError(f"{where}: broken JSON: {error}.", fix=hint) from None
-        if not isinstance(values, dict):
-            raise InputError(
-                f"{where} holds {_kind(values)}, and a row is an object with column names.",
-                fix='Write it as {"column": value, ...}.',
-            )
-        rows.append(SourceRow(values, where))
-    return rows
+            place.refuse(where, InputError(f"{where}: broken JSON: {error}.", fix=hint))
+            continue
+        if isinstance(values, dict):
+            yield SourceRow(values, where)
+            continue
+        problem = f"{where} holds {_kind(values)}, and a row is an object with column names."
+        place.refuse(where, InputError(problem, fix='Write it as {"column": value, ...}.'))
 
 
 def _kind(value: object) -> str:

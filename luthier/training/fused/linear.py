@@ -136,10 +136,16 @@ class Joined:
             # the products of one part's output with another's u are computed and left unused:
             # one product with a few columns more beats several thin ones
             d_b = torch.mm(d_y.t(), xu[:, self.inputs :])
+        # where all weights are trained, their gradients are rows of one product
+        whole = len(self.parts) > 1 and all(part.weight.requires_grad for part in self.parts)
+        d_weight = torch.mm(d_y.t(), x) if whole else None
         out: list[Tensor | None] = []
         for part, rows, low in zip(self.parts, self._rows, self._ranks, strict=True):
-            open_weight = part.weight.requires_grad
-            out.append(torch.mm(d_y[:, rows].t(), x) if open_weight else None)
+            if d_weight is not None:
+                out.append(d_weight[rows])
+            else:
+                open_weight = part.weight.requires_grad
+                out.append(torch.mm(d_y[:, rows].t(), x) if open_weight else None)
             if part.bias is not None:
                 open_bias = part.bias.requires_grad
                 summed = d_y[:, rows].sum(0, dtype=torch.float32).to(d_y.dtype)

@@ -35,11 +35,14 @@ class Fused:
     Args:
         inner: the body: embedding, layers, final norm, rotary embedding.
         layers: of the body, in order.
+        tied: the embedding is the output head as well. Its gradient then is a whole matrix in any
+            case, and the few rows that were read are added to that.
     """
 
-    def __init__(self, inner: Any, layers: list[Layer]) -> None:
+    def __init__(self, inner: Any, layers: list[Layer], tied: bool) -> None:
         self.inner = inner
         self.layers = layers
+        self.tied = tied
 
     def __call__(
         self, prefix: Tensor | None, ids: Tensor, lengths: Sequence[int], chosen: Tensor
@@ -57,7 +60,9 @@ class Fused:
         if prefix is not None:
             ids = torch.cat([prefix, ids])
         filling = -len(ids) % _MULTIPLE
-        hidden: Tensor = self.inner.embed_tokens(functional.pad(ids, (0, filling)))
+        hidden = functional.embedding(
+            functional.pad(ids, (0, filling)), self.inner.embed_tokens.weight, sparse=self.tied
+        )
         with torch.no_grad():
             positions = torch.arange(first + max(lengths), device=ids.device)[None]
             cos, sin = self.inner.rotary_emb(hidden, positions)
@@ -120,7 +125,9 @@ def fuse(model: Any, *, recompute: bool = False) -> bool:
         for plan in plans
         if plan is not None
     ]
-    _FUSED[model] = Fused(inner, layers)
+    head = model.get_output_embeddings()
+    tied = head is not None and head.weight is inner.embed_tokens.weight
+    _FUSED[model] = Fused(inner, layers, tied)
     return True
 
 

@@ -23,6 +23,7 @@ class Dora(Lora):
     name = "dora"
     title = "DoRA fine-tuning"
     in_auto = False
+    fused = False
     order = 64
 
     def prepare(self, model: Any, config: TrainingConfig, *, base: str) -> Any:

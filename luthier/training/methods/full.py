@@ -19,6 +19,7 @@ class Full(TuningMethod):
     title = "Full fine-tuning"
     order = 90
     like = "full"
+    fused = True
 
     def learning_rate(self, hidden_size: int) -> float:
         """A tenth of LoRA's."""

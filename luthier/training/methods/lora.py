@@ -20,6 +20,7 @@ class Lora(TuningMethod):
     name = "lora"
     title = "LoRA fine-tuning"
     in_auto = True
+    fused = True
     order = 60
     reads = LOW_RANK
 

@@ -29,6 +29,7 @@ class Qlora(Lora):
     name = "qlora"
     title = "QLoRA fine-tuning (4-bit base)"
     in_auto = False
+    fused = False
     order = 65
 
     def prepare(self, model: Any, config: TrainingConfig, *, base: str) -> Any:

@@ -61,6 +61,7 @@ class Sft(StageObjective):
     name = "sft"
     title = "Supervised fine-tuning"
     reads = frozenset({"loss_on", "replay"})
+    fused = True
 
     def material(
         self,
@@ -79,10 +80,6 @@ class Sft(StageObjective):
             held_out=[self.item(one) for one in held_out],
             notes=[*notes, *self.prompt.notes, *said],
         )
-
-    def computed_tokens(self, items: Sequence[Item], batch_size: int) -> int:
-        """Without the repeats of what a batch shares."""
-        return computed_tokens(items, batch_size)
 
     def item(self, taught: Taught) -> Item:
         """Shift once, here."""
@@ -167,12 +164,3 @@ def shared_prefix(items: Sequence[Item]) -> int:
 def pays(shared: int, rows: int) -> bool:
     """Whether computing a shared beginning once saves more than the second pass costs."""
     return shared > 0 and shared * (rows - 1) >= PAYS
-
-
-def computed_tokens(items: Sequence[Item], batch_size: int) -> int:
-    """Tokens one epoch computes: all of them, less the repeats of a shared prefix in a batch."""
-    shared = shared_prefix(items)
-    if not pays(shared, min(batch_size, len(items))):
-        shared = 0
-    batches = -(-len(items) // batch_size)
-    return sum(item.length - shared for item in items) + shared * batches

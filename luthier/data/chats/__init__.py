@@ -1,0 +1,1 @@
+"""Chat logs: messages of several people, in threads."""

@@ -1,0 +1,351 @@
+"""Rows of any source, as rows of another format or in a file of another kind.
+
+One row is in memory at a time, and the file appears whole or not at all. What a format or a kind of
+file cannot hold is counted and said, and so is every row that cannot be used.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from luthier.data.format import FORMATS, Format, Recipe, Values, Written, detect, named, structured
+from luthier.data.mapping import columns_missing, mapped
+from luthier.data.reading import SourceRow, find_reader, stream_rows
+from luthier.data.refused import Refused
+from luthier.data.spool import Spool, spool_beside
+from luthier.data.templates import compile_template
+from luthier.data.turns import is_turns
+from luthier.data.writing import FileKind, kind_of, kinds
+from luthier.errors import InputError, did_you_mean
+from luthier.files import hash_of, write_atomically
+from luthier.progress import Reporter
+
+_VERSION = 1
+#: Columns in which formats have turns.
+_OF_TURNS = (
+    *("messages", "conversations", "conversation"),
+    *("prompt", "completion", "response", "chosen", "rejected"),
+)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What rows are converted to.
+
+    Attributes:
+        to: a format that is written ("alpaca"), or the kind of the file ("parquet"), which keeps
+            the columns; "-" and "_" are the same.
+        given: the format of the source, where it shall not be told from its rows.
+        columns: role ("prompt", "completion", ...) to the column of the source that has it.
+    """
+
+    to: str
+    given: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What was written.
+
+    Attributes:
+        out: the file.
+        rows: how many it has.
+        read_as, written_as: a sentence on what the source was taken for; what was written.
+        lost: what could not be kept, and in how many rows (or values).
+        refused: rows that could not be used.
+    """
+
+    out: Path
+    rows: int
+    read_as: str
+    written_as: str
+    lost: Counter[str]
+    refused: Refused
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How the rows of one source become rows of the file."""
+
+    rows: Callable[[Refused], Iterator[SourceRow]]
+    shape: Callable[[SourceRow], Written]
+    read_as: str
+    written_as: str
+
+
+def convert_file(
+    source: str,
+    base: Path,
+    out: Path,
+    wish: Wish,
+    *,
+    force: bool = False,
+    refused_file: Path | None = None,
+    reporter: Reporter | None = None,
+) -> Converted:
+    """Convert a source into one file.
+
+    A call that was killed is gone on with by the same call, as long as the source is the same.
+
+    Args:
+        source, base: as for `stream_rows`.
+        out: the file; its ending says its kind.
+        wish: what the rows become.
+        force: whether a file that is there already is replaced.
+        refused_file: gets the place and reason of every row that could not be used, as JSON Lines.
+        reporter: hears how far it is.
+
+    Raises:
+        InputError: a file that is there already; a format or kind that is not written; a source
+            that cannot be read, or has not what the format needs; no row that can be used.
+        RunError: the file cannot be written, or another process writes it.
+    """
+    reporter = reporter or Reporter()
+    kind = kind_of(out)
+    target = _target(wish.to, kind, out)
+    for path in (out, refused_file):
+        if path is not None and path.exists() and not force:
+            raise InputError(f"{path} is there already.", fix="Name another file, or use --force.")
+    files = _files_of(source, base, wish.given)
+    if out.exists() and any(out.samefile(file) for file in files):
+        raise InputError(f"{out} is the source itself.", fix="Name another file.")
+    plan = _plan(source, base, wish, target)
+    stamps = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    key = hash_of([_VERSION, source, stamps, wish.to, wish.given, dict(wish.columns), kind.name])
+    with spool_beside(out, key if files else None) as spool:
+        try:
+            _fill(spool, plan, kind, _about(files), reporter)
+        finally:
+            if refused_file is not None:
+                spool.refused_file.touch()
+                copied = spool.refused_file
+                spool.flush()
+                write_atomically(refused_file, lambda part: _copy(copied, part))
+        if not spool.written:
+            first = spool.refused.rows[0].reason if spool.refused.rows else ""
+            raise InputError(
+                f"{source}: none of its {spool.refused.count:,} rows can be written as "
+                f"{plan.written_as}.",
+                fix=f"The first: {first}",
+            )
+        with reporter.work(f"writing {out.name}", 1) as bar:
+            lost = Counter(spool.lost)
+            write_atomically(out, lambda part: _finish(spool, kind, part, lost))
+            bar.advance()
+        return Converted(out, spool.written, plan.read_as, plan.written_as, lost, spool.refused)
+
+
+def _fill(spool: Spool, plan: _Plan, kind: FileKind, about: int, reporter: Reporter) -> None:
+    earlier = spool.taken
+    if earlier:
+        reporter.say(f"Going on behind row {earlier:,}, where an earlier call stopped.")
+    else:
+        spool.go_on()
+    with reporter.work("converting", about) as bar:
+        for number, row in enumerate(plan.rows(spool.refused), 1):
+            bar.advance()
+            if number <= earlier:
+                if number == earlier:
+                    spool.go_on()
+                continue
+            try:
+                written = plan.shape(row)
+                _check_unicode(written.values, row)
+                kind.check(written.values)
+            except InputError as error:
+                named_error = InputError(_placed(error.message, row.source), fix=error.fix)
+                spool.refused.add(row.source, named_error)
+            else:
+                spool.add(written.values)
+                spool.lost.update(written.lost)
+            spool.done_with(number)
+
+
+def _placed(message: str, source: str) -> str:
+    return message if source in message else f"{source}: {message}"
+
+
+def _finish(spool: Spool, kind: FileKind, part: Path, lost: Counter[str]) -> None:
+    if kind.as_lines:
+        spool.flush()
+        spool.rows_file.replace(part)
+    else:
+        kind.write(spool.read, part, lost)
+
+
+def _copy(source: Path, part: Path) -> None:
+    shutil.copyfile(source, part)
+
+
+def _target(to: str, kind: FileKind, out: Path) -> Format | None:
+    """The format that rows are written in; None where they keep their columns."""
+    name = to.strip().lower().replace("_", "-")
+    if name == kind.name or name.removeprefix(".") == out.suffix[1:].lower():
+        return None
+    if name in kinds():
+        raise InputError(
+            f"{out} is a {kind.name} file by its ending, and `--to` says {to}.",
+            fix=f"End its name in .{name}.",
+        )
+    written = {one: found for one, found in FORMATS if found.write is not None}
+    if name in written:
+        return written[name]
+    if name in FORMATS:
+        raise InputError(
+            f"{FORMATS.get(name).title} is only read, not written.",
+            fix=f"Written are: {', '.join([*written, *kinds()])}.",
+        )
+    raise InputError(f"Unknown format {to!r}.", fix=did_you_mean(name, [*written, *kinds()]))
+
+
+def _plan(source: str, base: Path, wish: Wish, target: Format | None) -> _Plan:
+    if wish.columns:
+        return _mapped_plan(source, base, wish, target)
+    found = detect(source, base, format=wish.given, refused=Refused())
+    own = found.format is None or found.format.keeps
+    title = target.title if target else "a table"
+
+    def raw(refused: Refused) -> Iterator[SourceRow]:
+        rows = stream_rows(source, base, refused=refused)
+        return rows if found.format is None else map(_unpacked, rows)
+
+    def formed(refused: Refused) -> Iterator[SourceRow]:
+        return stream_rows(source, base, format=wish.given or "auto", refused=refused)
+
+    if target is None:
+        return _Plan(raw if own else formed, _as_it_is, found.sentence, title)
+    if found.format is None:
+        raise InputError(
+            f"{source} is a plain table, and {target.title} needs to know what its columns are.",
+            fix="Say it: --map prompt=COLUMN --map completion=COLUMN, with columns from "
+            f"{', '.join(found.columns[:30])}.",
+        )
+    if found.format.name == target.name and own:
+        # its own columns say more than messages do: Alpaca's input stands by itself
+        return _Plan(raw, _checked(found.format, source, base), found.sentence, title)
+    return _Plan(formed, _writing(target, found.recipe), found.sentence, title)
+
+
+def _mapped_plan(source: str, base: Path, wish: Wish, target: Format | None) -> _Plan:
+    rename, means = mapped(wish.columns)
+    given = wish.given or means
+    of_lines = named(given)[0].of_lines
+    found = detect(source, base, format=given if of_lines else None, refused=Refused())
+    if not of_lines and found.columns:
+        columns_missing(wish.columns, found.columns, source)
+
+    def renamed(refused: Refused) -> Iterator[SourceRow]:
+        rows = stream_rows(source, base, format=given if of_lines else None, refused=refused)
+        return map(rename, rows)
+
+    def formed(refused: Refused) -> Iterator[SourceRow]:
+        place, _ = find_reader(source, base, refused=refused)
+        format, option = named(given)
+        return format.read(renamed(refused), place, option)
+
+    said = ", ".join(f"{role} from {column}" for role, column in wish.columns.items())
+    sentence = f"{source}: {said}."
+    if target is None or of_lines:
+        shape = _as_it_is if target is None else _writing(target, None)
+        return _Plan(renamed, shape, sentence, target.title if target else "a table")
+    return _Plan(formed, _writing(target, None), sentence, target.title)
+
+
+def _unpacked(row: SourceRow) -> SourceRow:
+    """A row whose turns, which csv holds as JSON text, are lists again."""
+    turns = {
+        name: structured(row.values[name])
+        for name in _OF_TURNS
+        if isinstance(row.values.get(name), str) and is_turns(row.values[name])
+    }
+    return SourceRow({**row.values, **turns}, row.source) if turns else row
+
+
+def _as_it_is(row: SourceRow) -> Written:
+    return Written(row.values)
+
+
+def _checked(format: Format, source: str, base: Path) -> Callable[[SourceRow], Written]:
+    """A row of the format itself as it is, or `InputError` where it is none."""
+    place, _ = find_reader(source, base)
+
+    def check(row: SourceRow) -> Written:
+        for _ in format.read(iter([row]), place, ""):
+            pass
+        return Written(row.values)
+
+    return check
+
+
+def _writing(target: Format, recipe: Recipe | None) -> Callable[[SourceRow], Written]:
+    """What makes a row of the target of a row with `messages`, or of one that a recipe fits."""
+    asked = answered = None
+    if recipe is not None and recipe.input is not None and recipe.output is not None:
+        asked = compile_template(recipe.input, "data.input")
+        answered = compile_template(recipe.output, "data.output")
+
+    def write(row: SourceRow) -> Written:
+        values: Values = row.values
+        if "messages" not in values:
+            if asked is None or answered is None:
+                raise InputError(
+                    f"{row.source} holds no conversation, and nothing says what is asked and "
+                    "answered.",
+                    fix="Say which columns do: --map prompt=COLUMN --map completion=COLUMN.",
+                )
+            talk = [
+                {"role": "user", "content": asked.render(row)},
+                {"role": "assistant", "content": answered.render(row)},
+            ]
+            values = {"messages": talk, **values}
+        assert target.write is not None
+        return target.write(values)
+
+    return write
+
+
+def _check_unicode(values: Values, row: SourceRow) -> None:
+    """Raise `InputError` for half of a surrogate pair anywhere in a row."""
+    if not _encodes(values):
+        raise InputError(
+            f"{row.source} holds half of a character that takes two codes.",
+            fix="The text was cut inside an emoji or a rare letter; mend or remove it.",
+        )
+
+
+def _encodes(value: object) -> bool:
+    if isinstance(value, str):
+        if value.isascii():
+            return True
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return False
+        return True
+    if isinstance(value, dict):
+        return all(map(_encodes, value)) and all(map(_encodes, value.values()))
+    return all(map(_encodes, value)) if isinstance(value, list) else True
+
+
+def _files_of(source: str, base: Path, given: str | None) -> list[Path]:
+    """The files of a source, sorted; none for a hub's and for parallel ones named together."""
+    format = None if given in (None, "auto") else given
+    path = find_reader(source, base, format=format)[0].path
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.is_file())
+    return [path] if path.is_file() else []
+
+
+def _about(files: list[Path]) -> int:
+    """About how many rows there are: lines of text, and a guess by size where there are none."""
+    lines = 0
+    for file in files:
+        with file.open("rb") as content:
+            while block := content.read(1 << 22):
+                lines += block.count(b"\n")
+    return max(lines, 1)

@@ -1,0 +1,78 @@
+"""k-fold cross-validation: every row is held out once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from luthier.data.columns import Columns, columns_of
+from luthier.data.examples import Example
+from luthier.data.shares import rank
+from luthier.data.stratify import distribute
+from luthier.data.units import units_of
+from luthier.errors import InputError
+from luthier.task import Split
+
+
+def folds(
+    examples: Sequence[Example],
+    k: int,
+    *,
+    seed: int = 0,
+    stratify: bool = False,
+    split: Split | None = None,
+) -> list[tuple[list[int], list[int]]]:
+    """(rows to train on, rows held out) of each of k folds, as ascending indices.
+
+    Each row is held out in exactly one fold. Rows of one group, with the same input, or with
+    near-duplicates of it, are never on two sides. The result depends on ids and seed, not on the
+    order of the rows.
+
+    Args:
+        examples: the rows.
+        k: how many folds, at least 2.
+        seed: of the order in which rows are dealt out.
+        stratify: give each fold its share of the outputs (classes).
+        split: names another column to stratify by, or leaves near-duplicates alone.
+
+    Raises:
+        InputError: k is below 2, or there are fewer sets of rows that stay together than folds.
+    """
+    if k < 2:
+        raise InputError(f"{k} folds are too few.", fix="Take at least 2; 5 and 10 are usual.")
+    columns = columns_of(examples, split or Split(), stratify=stratify)
+    assigned = assign_folds(columns, k, seed)
+    return [
+        (
+            [row for row, other in enumerate(assigned) if other != fold],
+            [row for row, other in enumerate(assigned) if other == fold],
+        )
+        for fold in range(k)
+    ]
+
+
+def assign_folds(columns: Columns, k: int, seed: int) -> list[int]:
+    """The fold that each row is held out in, 0 to k - 1; see `folds`.
+
+    Raises:
+        InputError: fewer sets of rows that stay together than folds.
+    """
+    units = units_of(columns.near, columns.groups)
+    if len(units) < k:
+        raise InputError(
+            f"The {len(columns)} rows fall into {len(units)} sets that share a group or an input "
+            f"and are not cut apart: too few for {k} folds.",
+            fix="Take fewer folds, or name another column as the group.",
+        )
+    first = {unit: rank(f"{seed}:folds", min(columns.ids[row] for row in unit)) for unit in units}
+    # large ones first, while there is room everywhere
+    ordered = sorted(units, key=lambda unit: (-len(unit), first[unit]))
+    labels = columns.several
+    if labels is None and columns.classes is not None:
+        labels = [(name,) for name in columns.classes]
+    parts = distribute(ordered, labels, [1 / k] * k)
+    assigned = [0] * len(columns)
+    for fold, part in enumerate(parts):
+        for unit in part:
+            for row in unit:
+                assigned[row] = fold
+    return assigned

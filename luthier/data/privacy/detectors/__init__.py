@@ -1,0 +1,1 @@
+"""What can be found, one detector a file."""

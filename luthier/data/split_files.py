@@ -1,0 +1,205 @@
+"""One file of any size into files of splits or folds, without a task or a model.
+
+The source is gone through twice: for what decides (a text, a group, a class or a time of each row),
+and to write each row to its file. Memory: some hundred bytes for each row, however long it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+from luthier.data.columns import Columns, columns_of
+from luthier.data.cutting import cut_all, cut_by_time
+from luthier.data.examples import Example, Message
+from luthier.data.folds import assign_folds
+from luthier.data.plain import plain
+from luthier.data.reading import SourceRow, stream_rows
+from luthier.data.refused import Refused
+from luthier.data.sizes import rows_of
+from luthier.data.splits import cut_sizes
+from luthier.errors import InputError, did_you_mean
+from luthier.files import folder_atomically, hash_of
+from luthier.progress import Reporter, tracked
+from luthier.task import Limit, Split
+
+#: Columns that are taken for the text that decides what is a near-duplicate, where none is named.
+_TEXTS = ("input", "instruction", "prompt", "question", "text", "sentence", "content")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How a file is split.
+
+    Attributes:
+        split: sizes, and by what.
+        group: the column whose rows stay together.
+        text: the column that is compared for repeats; else the one of a usual name, else all.
+        folds: how many folds instead of splits.
+        seed: what the cut depends on.
+    """
+
+    split: Split
+    group: str | None = None
+    text: str | None = None
+    folds: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class SplitFiles:
+    """What was written.
+
+    Attributes:
+        rows: of each file, by its path.
+        notes: what was cut and left out.
+        refused: rows of the source that could not be used.
+    """
+
+    rows: dict[str, int]
+    notes: tuple[str, ...]
+    refused: Refused
+
+
+def split_file(
+    source: str,
+    base: Path,
+    out: Path,
+    wish: Wish,
+    reporter: Reporter | None = None,
+    refused: Refused | None = None,
+) -> SplitFiles:
+    """Cut a source into OUT/train.jsonl, validation.jsonl and test.jsonl, or OUT/fold-1/..., each
+    fold with the rows to train on and those held out (test.jsonl).
+
+    Args:
+        source, base: as for `stream_rows`.
+        out: a new folder.
+        wish: how.
+        reporter: hears how far it is.
+        refused: takes the rows that cannot be used.
+
+    Raises:
+        InputError: the folder is there already, the source cannot be read, a column is missing, or
+            there is too little to cut from.
+        RunError: the files cannot be written.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} is there already.", fix="Name another folder, or remove it.")
+    reporter = reporter or Reporter()
+    refused = Refused() if refused is None else refused
+    rows = _Rows(source, base, wish, refused)
+    with reporter.work(f"reading {source}", _about(source, base)) as bar:
+        columns = columns_of(tracked(rows, bar), wish.split, stratify=False)
+    if wish.folds is not None:
+        held_out = assign_folds(columns, wish.folds, wish.seed)
+        notes = [f"{wish.folds} folds of {len(columns):,} rows; each row is held out once."]
+        files = {fold: f"fold-{fold + 1}" for fold in range(wish.folds)}
+    else:
+        chosen, notes = _cut(columns, wish)
+        held_out = [-1] * len(columns)
+        files = dict(enumerate(chosen))
+        for number, (_, places) in enumerate(chosen.items()):
+            for place in places:
+                held_out[place] = number
+    written: dict[str, int] = {}
+    with (
+        folder_atomically(out) as part,
+        contextlib.ExitStack() as stack,
+        reporter.work("writing", len(columns)) as bar,
+    ):
+        opened: dict[str, IO[str]] = {}
+
+        def write(name: str, line: str) -> None:
+            if name not in opened:
+                (part / name).parent.mkdir(parents=True, exist_ok=True)
+                opened[name] = stack.enter_context((part / name).open("w", encoding="utf-8"))
+            opened[name].write(line)
+            written[name] = written.get(name, 0) + 1
+
+        again = stream_rows(source, base, refused=Refused())
+        for place, row in enumerate(tracked(again, bar)):
+            if place >= len(held_out):
+                raise InputError(f"{source} changed while it was read.", fix="Split it again.")
+            line = json.dumps(plain(row.values), ensure_ascii=True) + "\n"
+            if wish.folds is None:
+                if held_out[place] >= 0:
+                    write(f"{files[held_out[place]]}.jsonl", line)
+                continue
+            for fold, name in files.items():
+                write(f"{name}/{'test' if held_out[place] == fold else 'train'}.jsonl", line)
+    return SplitFiles({str(out / name): n for name, n in written.items()}, tuple(notes), refused)
+
+
+def _about(source: str, base: Path) -> int:
+    try:
+        return rows_of(source, base)
+    except (OSError, ValueError, RuntimeError):  # reading it says what is wrong
+        return 1
+
+
+def _cut(columns: Columns, wish: Wish) -> tuple[dict[str, list[int]], list[str]]:
+    """(rows of each split, notes)."""
+    sizes = cut_sizes(len(columns), Limit(), True, True, wish.split)
+    wanted = list(sizes.items())
+    if columns.times is not None:
+        return cut_by_time(columns, wanted, wish.split.time or "")
+    try:
+        return cut_all(columns, wanted, wish.seed)
+    except InputError:
+        if wish.split.near_duplicates is not None:
+            raise
+        chosen, notes = cut_all(replace(columns, near=columns.equal), wanted, wish.seed)
+        return chosen, [*notes, "near-duplicates: too many to keep apart; only equal texts are."]
+
+
+class _Rows:
+    """The rows of a source as examples of nothing but what deciding needs, read anew each time."""
+
+    def __init__(self, source: str, base: Path, wish: Wish, refused: Refused) -> None:
+        self._source, self._base, self._wish = source, base, wish
+        self._refused: Refused | None = refused
+
+    def __iter__(self) -> Iterator[Example]:
+        wish = self._wish
+        kept = [name for name in (wish.split.stratify, wish.split.time) if name is not None]
+        text: str | None = wish.text
+        # what cannot be used is counted the first time
+        refused, self._refused = self._refused or Refused(), None
+        repeats: dict[int, int] = {}
+        for number, row in enumerate(stream_rows(self._source, self._base, refused=refused)):
+            values = row.values
+            if number == 0 and text is None:
+                text = next((name for name in _TEXTS if isinstance(values.get(name), str)), None)
+            for name in (text, wish.group, *kept):
+                if name is not None and name not in values:
+                    raise InputError(
+                        f"{row.source} has no column {name!r}.", fix=did_you_mean(name, values)
+                    )
+            said = str(values[text]) if text is not None else _all_text(values)
+            group = values.get(wish.group) if wish.group else None
+            yield Example(
+                id=_id(row, repeats),
+                messages=(Message("user", said),),
+                output="",
+                group=None if group is None or str(group).strip() == "" else str(group),
+                source=row.source,
+                fields={name: values[name] for name in kept if values.get(name) is not None},
+            )
+
+
+def _id(row: SourceRow, repeats: dict[int, int]) -> str:
+    """An id from the content, so that the order of the file does not matter."""
+    name = hash_of(plain(row.values))[:16]
+    key = int(name, 16)
+    repeats[key] = count = repeats.get(key, 0) + 1
+    return name if count == 1 else f"{name}-{count}"
+
+
+def _all_text(values: Mapping[str, Any]) -> str:
+    """All texts of a row, one after another."""
+    return "\n".join(value for value in values.values() if isinstance(value, str))

@@ -1,0 +1,168 @@
+"""From a large source to examples in a file: one row in memory at a time, done once.
+
+What was made of a file is kept in the cache folder under a hash of the file's bytes and of how its
+rows become examples, so the same file is not read twice, and a check that was interrupted goes on
+behind the files that were read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from luthier.data.examples import Example
+from luthier.data.reading import MissingColumnError, SourceRow, stream_rows
+from luthier.data.recipes import check_unicode, identify, made_of, recipe_of, split_columns
+from luthier.data.sizes import bytes_of, files_of, rows_of
+from luthier.data.stored import Stored, decode_example, encode_example, store
+from luthier.errors import InputError
+from luthier.files import hash_of
+from luthier.models.catalogue import cache_folder
+from luthier.progress import Reporter, tracked
+from luthier.task import Data
+
+#: Sources of more bytes than this are worked on in files.
+LARGE = 32 << 20
+#: Raised when examples are made or written otherwise, so that older files are made anew.
+_VERSION = 2
+#: Most sources that are kept; the one used longest ago goes first.
+_KEPT = 8
+#: Seconds after which a folder that is still being written belongs to nobody.
+_ABANDONED = 86_400
+_SHOWN = 5
+
+
+def is_large(source: str, base: Path) -> bool:
+    """Whether a source is a file or folder of more than `LARGE` bytes."""
+    try:
+        return bytes_of(source, base) > LARGE
+    except (OSError, ValueError, RuntimeError):  # reading it says what is wrong
+        return False
+
+
+def stored_examples(
+    source: str, base: Path, data: Data, reporter: Reporter | None = None
+) -> Stored[Example]:
+    """The examples of a large source, in a file of the cache; the same as `make_examples` gives.
+
+    Memory: some hundred bytes for each row, however long it is.
+
+    Args:
+        source, base: as for `read_rows`.
+        data: how a row becomes an example; not by a template of the library.
+        reporter: hears how far it is.
+
+    Raises:
+        InputError: as for `make_examples`.
+        RunError: the cache cannot be written.
+    """
+    reporter = reporter or Reporter()
+    digest = hashlib.sha256()
+    files = files_of(source, base)
+    with reporter.work(f"looking at {source}", sum(file.stat().st_size for file in files)) as bar:
+        for file in files:
+            digest.update(f"{file.name}:{file.stat().st_size}:".encode())
+            with file.open("rb") as content:
+                while block := content.read(1 << 22):
+                    digest.update(block)
+                    bar.advance(len(block))
+    wanted = {"format", "input", "output", "messages", "group"}
+    recipe = [data.model_dump(mode="json", include=wanted), sorted(split_columns(data))]
+    name = hash_of([_VERSION, digest.hexdigest(), source, recipe])[:24]
+    folder = cache_folder() / "rows" / name
+    if (folder / "places.npy").is_file():
+        reporter.say(f"{source}: its rows were read before, and are taken from the cache.")
+        os.utime(folder)  # the one used longest ago goes first
+        return Stored(folder, decode_example)
+    with reporter.work(f"reading {source}", rows_of(source, base)) as bar:
+        rows = tracked(stream_rows(source, base, format=data.format), bar)
+        made = (encode_example(example) for example in stream_examples(rows, data))
+        kept = store(folder, made, decode_example)
+    _forget(folder.parent)
+    return kept
+
+
+def stream_examples(rows: Iterable[SourceRow], data: Data) -> Iterator[Example]:
+    """The examples of rows, one after another, as `make_examples` makes them.
+
+    Raises:
+        InputError: as for `make_examples`; blank rows and missing columns are counted to the end
+            of the rows, and said then.
+    """
+    convert, used = recipe_of(data)
+    seen: dict[int, int] = {}
+    blank: dict[str, list[str]] = {"input": [], "output": []}
+    counts = {"input": 0, "output": 0, "rows": 0, "without": 0}
+    without: list[str] = []
+    missing: MissingColumnError | None = None
+    for row in rows:
+        counts["rows"] += 1
+        try:
+            messages, said = convert(row)
+        except MissingColumnError as error:
+            if missing is None or error.column == missing.column:
+                missing = missing or error
+                counts["without"] += 1
+                without += [row.source] * (len(without) < _SHOWN)
+            continue
+        example = made_of(row, messages, said, data, used)
+        for what, text in (("input", messages[-1].content.strip()), ("output", example.output)):
+            if not text:
+                counts[what] += 1
+                blank[what] += [row.source] * (len(blank[what]) < _SHOWN)
+        check_unicode(row, messages, example.output)
+        if missing is None and not counts["input"] and not counts["output"]:
+            yield replace(example, id=_id_of(row, example, seen))
+    if missing is not None:
+        if counts["without"] == counts["rows"]:
+            raise missing
+        raise InputError(
+            f"`{missing.key}` names the column {missing.column!r}, which {counts['without']} of "
+            f"{counts['rows']} rows do not have: {_listed(without, counts['without'])}.",
+            fix="Fill it in or remove these rows (`luthier check TASK --fix NEW.jsonl` does); "
+            "where it may be absent, say so in the template: {{ name | default('') }}.",
+        )
+    for what in ("input", "output"):
+        if counts[what]:
+            raise InputError(
+                f"{counts[what]} of {counts['rows']} rows have a blank {what}: "
+                f"{_listed(blank[what], counts[what])}.",
+                fix="Fill them in or remove them (`luthier check TASK --fix NEW.jsonl` does), or "
+                f"check the template that makes the {what}.",
+            )
+
+
+def _id_of(row: SourceRow, example: Example, seen: dict[int, int]) -> str:
+    """The row's own id, else one from its content; both as `recipes` has them, but only hashes of
+    the ids so far are kept."""
+    name, own = identify(row, example)
+    key = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+    seen[key] = count = seen.get(key, 0) + 1
+    if count == 1:
+        return name
+    if own:
+        raise InputError(
+            f"{row.source} has the same id {name!r} as a row before it.",
+            fix="Make the ids unique, or rename the column when it is no id.",
+        )
+    return f"{name}-{count}"
+
+
+def _listed(sources: list[str], count: int) -> str:
+    return ", ".join(sources) + ", ..." * (count > len(sources))
+
+
+def _forget(folder: Path) -> None:
+    """Remove the sources that were read longest ago, so that the cache does not grow for ever, and
+    what a process that was killed left half written."""
+    held = [entry for entry in folder.iterdir() if (entry / "places.npy").is_file()]
+    for entry in sorted(held, key=lambda entry: entry.stat().st_mtime)[:-_KEPT]:
+        shutil.rmtree(entry, ignore_errors=True)
+    for part in folder.glob(".*.part"):
+        if time.time() - part.stat().st_mtime > _ABANDONED:
+            shutil.rmtree(part, ignore_errors=True)

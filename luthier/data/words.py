@@ -1,0 +1,209 @@
+"""Texts as sequences of word hashes, kept outside memory where there are many.
+
+A million texts of 170 words are 680 MB of 32-bit hashes; they lie in a temporary file and are read
+batch by batch, so what is held in memory is a few numbers for each distinct text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from luthier.data.folding import fold
+
+#: Texts hashed at a time.
+BATCH = 8192
+CHARACTERS = 1 << 20
+#: Fewer texts than this are not searched for words that all begin or end with.
+FEWEST_TO_COMPARE = 10
+#: Bytes of word hashes that are kept in memory before they go to a file.
+IN_MEMORY = 64 << 20
+
+Hashes = npt.NDArray[np.uint32]
+Indices = npt.NDArray[np.int64]
+
+_BASE = np.uint64(0x9E3779B97F4A7C15)
+# Scripts that put no space between words: each character counts as a word.
+_UNSPACED = re.compile(r"([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff])")
+
+
+# What joins the parts of one word: well-known, U.S., and/or.
+_INNER = re.compile(r"(?<=[^\W\d_])[-\u2010\u2011.·/](?=[^\W\d_])")
+
+
+def folded_words(text: str) -> str:
+    """The words of a text folded (`folding.fold`), one space between them.
+
+    A word with hyphens, points or strokes inside is one; characters of Chinese, Japanese, Thai,
+    Lao, Burmese and Khmer stand alone.
+    """
+    folded = fold(_INNER.sub("", text))
+    if folded.isascii():
+        return folded
+    return " ".join(_UNSPACED.sub(r" \1 ", folded).split())
+
+
+class Words:
+    """The distinct texts of a sequence, folded, as word hashes.
+
+    A word's hash has 31 bits of its UTF-8 bytes, and its lowest bit says whether a digit is in it.
+
+    Attributes:
+        text_of: [rows], for each row the number of its distinct text.
+        row_of: [distinct], the first row of each distinct text.
+        hashes: [distinct], 64 bits of each distinct folded text.
+        lengths: [distinct], words of each distinct text.
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115
+        known: dict[int, int] = {}
+        text_of: list[npt.NDArray[np.int32]] = []
+        self._lengths: list[npt.NDArray[np.int32]] = []
+        rows: list[int] = []
+        fresh: list[str] = []
+        numbers: list[int] = []
+        size = 0
+        for row, text in enumerate(texts):
+            folded = folded_words(text)
+            digest = hashlib.blake2b(folded.encode("utf-8", "surrogatepass"), digest_size=8)
+            key = int.from_bytes(digest.digest(), "little")
+            number = known.setdefault(key, len(known))
+            if number == len(rows):
+                rows.append(row)
+                fresh.append(folded)
+                size += len(folded)
+            numbers.append(number)
+            if len(numbers) >= BATCH or size > CHARACTERS:
+                text_of.append(np.array(numbers, np.int32))
+                self._add(fresh)
+                fresh, numbers, size = [], [], 0
+        text_of.append(np.array(numbers, np.int32))
+        self._add(fresh)
+        self.text_of: npt.NDArray[np.int32] = np.concatenate(text_of)
+        self.row_of: Indices = np.array(rows, np.int64)
+        self.hashes: npt.NDArray[np.uint64] = np.fromiter(known, np.uint64, len(known))
+        self.lengths: npt.NDArray[np.int32] = np.concatenate(self._lengths)
+        ends = np.cumsum(self.lengths, dtype=np.int64)
+        self._begins: Indices = ends - self.lengths
+        self._words = int(ends[-1]) if len(ends) else 0
+        self._whole: Hashes | None = None
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    def _add(self, texts: Sequence[str]) -> None:
+        hashes, lengths = hash_words(texts)
+        self._lengths.append(lengths)
+        self._file.write(hashes.tobytes())
+
+    def _read(self, first: int, last: int) -> Hashes:
+        """The word hashes from one place of the file to another."""
+        self._file.seek(4 * first)
+        return np.frombuffer(self._file.read(4 * (last - first)), np.uint32)
+
+    def without_common_ends(self) -> None:
+        """Leave out the words that every text begins with, and those that every text ends with.
+
+        Nothing is left out of fewer than ten texts: what those share may be what they say.
+        """
+        if len(self) < FEWEST_TO_COMPARE:
+            return
+        first = self.padded(np.zeros(1, np.int64), int(self.lengths[0]))[0]
+        front = back = int(self.lengths.min())
+        for number, hashes, begins, lengths in self.batches():
+            del number
+            ends = begins + lengths - 1
+            for place in range(front):
+                if (hashes[begins + place] != first[place]).any():
+                    front = place
+                    break
+            for place in range(back):
+                if (hashes[ends - place] != first[-1 - place]).any():
+                    back = place
+                    break
+        back = min(back, int(self.lengths.min()) - front)
+        self._begins = self._begins + front
+        self.lengths = self.lengths - np.int32(front + back)
+
+    def batches(self) -> Iterator[tuple[int, Hashes, Indices, Indices]]:
+        """(number of the first text, word hashes of some texts in a row, [texts] where each begins
+        in them, [texts] words of each)."""
+        # as many texts as make a lot of words, so that both short and long ones are worked on well
+        mean = max(1, self._words // max(1, len(self)))
+        lot = max(1, min(4 * BATCH, 8 * CHARACTERS // 4 // mean))
+        for first in range(0, len(self), lot):
+            lengths = self.lengths[first : first + lot].astype(np.int64)
+            begins = self._begins[first : first + lot]
+            start = int(begins[0])
+            yield first, self._read(start, int(begins[-1] + lengths[-1])), begins - start, lengths
+
+    def padded(self, texts: Indices, width: int) -> Hashes:
+        """[texts, width] word hashes, 0 behind the end of a text (no word's hash is 0)."""
+        table = np.zeros((len(texts), width), np.uint32)
+        if self._words * 4 <= IN_MEMORY:
+            if self._whole is None:
+                self._whole = self._read(0, self._words)
+            inside = np.arange(width) < self.lengths[texts][:, None]
+            places = self._begins[texts][:, None] + np.arange(width)
+            table[inside] = self._whole[places[inside]]
+            return table
+        distinct, places = np.unique(texts, return_inverse=True)
+        rows = np.zeros((len(distinct), width), np.uint32)
+        for place, text in enumerate(distinct.tolist()):
+            begin = int(self._begins[text])
+            row = self._read(begin, begin + min(width, int(self.lengths[text])))
+            rows[place, : len(row)] = row
+        table[:] = rows[places]
+        return table
+
+
+def hash_words(texts: Sequence[str]) -> tuple[Hashes, npt.NDArray[np.int32]]:
+    """(the hashes of all words of some texts, words of each text).
+
+    Args:
+        texts: words separated by single spaces, without line breaks.
+    """
+    if not texts:
+        return np.zeros(0, np.uint32), np.zeros(0, np.int32)
+    joined = ("\n".join(texts) + "\n").encode("utf-8", "surrogatepass")
+    data = np.frombuffer(joined, np.uint8)
+    line = data == 10
+    gap = line | (data == 32)
+    begins = ~gap
+    begins[1:] &= gap[:-1]
+    starts = np.flatnonzero(begins)
+    ends = np.flatnonzero(line)
+    counts = np.diff(np.searchsorted(starts, ends), prepend=0).astype(np.int32)
+    if not len(starts):
+        return np.zeros(0, np.uint32), counts
+    # polynomial hash of each word's bytes, modulo 2^64
+    word_of = np.cumsum(begins) - 1
+    place = np.arange(len(data)) - starts[np.maximum(word_of, 0)]
+    powers = _powers(int(place.max()) + 1)
+    value = (data.astype(np.uint64) + np.uint64(1)) * powers[np.maximum(place, 0)]
+    value[gap] = 0
+    mixed = mix(np.add.reduceat(value, starts))
+    digit = (data >= 48) & (data <= 57)
+    has_digit = np.add.reduceat(digit.astype(np.uint8), starts) > 0
+    hashes = (mixed >> np.uint64(32)).astype(np.uint32) & np.uint32(0xFFFFFFFE)
+    hashes[hashes == 0] = 2
+    return hashes | has_digit.astype(np.uint32), counts
+
+
+def mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Spread the bits of 64-bit numbers (the finaliser of SplitMix64, Steele et al. 2014)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def _powers(count: int) -> npt.NDArray[np.uint64]:
+    powers = np.full(count, _BASE, np.uint64)
+    powers[0] = 1
+    return np.multiply.accumulate(powers)

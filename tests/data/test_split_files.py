@@ -1,0 +1,248 @@
+"""`luthier split`: a file of any format into files of splits or folds."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distinct_texts import one_word_changed, text
+from run_samples import files_below, luthier, read_jsonl
+
+from luthier.data.near_duplicates import clusters
+from luthier.data.split_files import Wish, split_file
+from luthier.progress import Bar, Reporter
+from luthier.task import Split
+
+Capture = pytest.CaptureFixture[str]
+
+
+def rows(count: int = 100, **more: Any) -> list[dict[str, Any]]:
+    return [
+        {"text": text(n), "label": "ab"[n % 4 == 0], "thread": n // 3, "day": 20210101 + n // 10}
+        | more
+        for n in range(count)
+    ]
+
+
+def write(path: Path, held: list[dict[str, Any]]) -> Path:
+    if path.suffix == ".csv":
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(held[0]))
+            writer.writeheader()
+            writer.writerows(held)
+    elif path.suffix == ".parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(held), path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in held), encoding="utf-8")
+    return path
+
+
+def parts(out: Path) -> dict[str, list[dict[str, Any]]]:
+    return {name: read_jsonl(out / f"{name}.jsonl") for name in ("train", "validation", "test")}
+
+
+def texts(found: dict[str, list[dict[str, Any]]]) -> dict[str, set[str]]:
+    return {name: {row["text"] for row in held} for name, held in found.items()}
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.parquet"])
+def test_a_file_is_cut_and_nothing_is_lost(tmp_path: Path, capsys: Capture, name: str) -> None:
+    held = rows()
+    code, printed, _ = luthier(
+        capsys, "split", write(tmp_path / name, held), "--out", tmp_path / "o"
+    )
+    assert code == 0
+    found = parts(tmp_path / "o")
+    assert {name: len(part) for name, part in found.items()} == {
+        "train": 80,
+        "validation": 10,
+        "test": 10,
+    }
+    every = [row for part in found.values() for row in part]
+    if name == "rows.csv":  # a csv holds text alone
+        held = [{key: str(value) for key, value in row.items()} for row in held]
+    assert sorted(every, key=str) == sorted(held, key=str)
+    # the order of the file is kept inside each
+    order = [row["text"] for row in held]
+    for part in found.values():
+        assert [row["text"] for row in part] == [t for t in order if t in {r["text"] for r in part}]
+    assert f"{tmp_path / 'o' / 'test.jsonl'}: 10 rows" in printed
+
+
+def test_the_cut_owes_nothing_to_the_order_of_the_rows_or_the_format(tmp_path: Path) -> None:
+    held = [{"text": row["text"], "label": row["label"]} for row in rows(200)]
+    wish = Wish(Split(test=0.1, validation=20), seed=3)
+    found = []
+    for name, these in (("a.jsonl", held), ("b.jsonl", held[::-1]), ("c.csv", held)):
+        write(tmp_path / name, these)
+        split_file(name, tmp_path, tmp_path / name[0], wish)
+        found.append(texts(parts(tmp_path / name[0])))
+    assert found[0] == found[1] == found[2]
+    split_file("a.jsonl", tmp_path, tmp_path / "again", wish)
+    assert files_below(tmp_path / "again") == files_below(tmp_path / "a")
+    split_file("a.jsonl", tmp_path, tmp_path / "other", Wish(wish.split, seed=4))
+    assert texts(parts(tmp_path / "other")) != found[0]
+
+
+def test_classes_groups_and_near_duplicates(tmp_path: Path, capsys: Capture) -> None:
+    held = [{**row, "thread": n // 4} for n, row in enumerate(rows(400))]
+    for n in range(0, 400, 80):  # near to a row of another thread
+        held[n + 40]["text"] = held[n]["text"].replace("not", "else")
+    path = write(tmp_path / "rows.jsonl", held)
+    words = ("--test", "0.25", "--validation", "40", "--stratify", "label", "--group", "thread")
+    code, _, _ = luthier(capsys, "split", path, "--out", tmp_path / "o", *words)
+    assert code == 0
+    found = parts(tmp_path / "o")
+    assert [len(found[name]) for name in ("train", "validation", "test")] == [260, 40, 100]
+    assert all(4 * sum(row["label"] == "b" for row in part) == len(part) for part in found.values())
+    groups = [{row["thread"] for row in part} for part in found.values()]
+    assert not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]
+    every = [(row["text"], name) for name, part in found.items() for row in part]
+    sides: dict[int, set[str]] = {}
+    near = clusters(said for said, _ in every).tolist()
+    for cluster, (_, name) in zip(near, every, strict=True):
+        sides.setdefault(cluster, set()).add(name)
+    assert max(Counter(near).values()) > 1
+    assert all(len(where) == 1 for where in sides.values())
+
+
+def test_by_time(tmp_path: Path, capsys: Capture) -> None:
+    path = write(tmp_path / "rows.jsonl", rows())
+    code, printed, _ = luthier(capsys, "split", path, "--out", tmp_path / "o", "--time", "day")
+    assert code == 0
+    found = {name: {row["day"] for row in part} for name, part in parts(tmp_path / "o").items()}
+    assert found == {
+        "train": set(range(20210101, 20210109)),
+        "validation": {20210109},
+        "test": {20210110},
+    }
+    assert "test: 10 of 100 training rows were cut, from 2021-01-10 to 2021-01-10." in printed
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_folds(tmp_path: Path, capsys: Capture, grouped: bool) -> None:
+    held = rows()
+    path = write(tmp_path / "rows.jsonl", held)
+    words = ("--folds", 5, "--stratify", "label", *(("--group", "thread") if grouped else ()))
+    code, printed, _ = luthier(capsys, "split", path, "--out", tmp_path / "o", *words)
+    assert code == 0
+    assert "5 folds of 100 rows; each row is held out once." in printed
+    every: list[str] = []
+    for fold in range(1, 6):
+        train, test = (
+            read_jsonl(tmp_path / "o" / f"fold-{fold}" / f"{name}.jsonl")
+            for name in ("train", "test")
+        )
+        assert Counter(r["text"] for r in [*train, *test]) == Counter(r["text"] for r in held)
+        assert abs(sum(r["label"] == "b" for r in test) - 5) <= (2 if grouped else 0)
+        if grouped:
+            assert not {r["thread"] for r in train} & {r["thread"] for r in test}
+        every += [r["text"] for r in test]
+    assert Counter(every) == Counter(r["text"] for r in held)
+
+
+def test_which_text_is_compared(tmp_path: Path) -> None:
+    held = [{"note": one_word_changed(n), "own": text(n)} for n in range(100)]
+    write(tmp_path / "rows.jsonl", held)
+    half = Split(test=0.1, validation=0.1)
+    done = split_file("rows.jsonl", tmp_path, tmp_path / "own", Wish(half, text="own"))
+    assert not any("near-duplicates" in note for note in done.notes)
+    done = split_file("rows.jsonl", tmp_path, tmp_path / "note", Wish(half, text="note"))
+    assert any("near-duplicates" in note for note in done.notes)
+    assert sorted(done.rows.values()) == [10, 10, 80]
+
+
+def test_one_json_document(tmp_path: Path, capsys: Capture) -> None:
+    path = write(tmp_path / "rows.jsonl", rows())
+    path.write_text(path.read_text("utf-8") + "{broken\n", encoding="utf-8")
+    code, printed, _ = luthier(capsys, "split", path, "--out", tmp_path / "o", "--json")
+    assert code == 0
+    document = json.loads(printed)
+    assert sum(document["rows"].values()) == 100
+    assert document["refused"] == 1
+    assert document["notes"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nowhere.jsonl"], "nowhere.jsonl does not exist"),
+        (["rows.jsonl", "--test", "0"], "--test"),
+        (["rows.jsonl", "--validation", "1.5"], "--validation: is a share below 1"),
+        (["rows.jsonl", "--test", "90", "--validation", "20"], "too few to cut 90 for the test"),
+        (["rows.jsonl", "--group", "tread"], "Did you mean 'thread'"),
+        (["rows.jsonl", "--input", "txt"], "Did you mean 'text'"),
+        (["rows.jsonl", "--stratify", "lable"], "Did you mean 'label'"),
+        (["rows.jsonl", "--time", "dya"], "Did you mean 'day'"),
+        (["rows.jsonl", "--time", "text"], "no time that can be read"),
+        (["rows.jsonl", "--time", "day", "--stratify", "label"], "not by both"),
+        (["rows.jsonl", "--folds", "1"], "--folds"),
+        (["rows.jsonl", "--folds", "500"], "too few for 500 folds"),
+        (["bytes.bin"], "no format that rows are read from"),
+        (["empty.jsonl"], "empty.jsonl is empty"),
+        (["broken.jsonl"], "none of its 2 rows can be used"),
+        (["few.jsonl"], "too few"),
+    ],
+)
+def test_wrong_use_is_one_line(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "rows.jsonl", rows())
+    write(tmp_path / "few.jsonl", rows(3))
+    (tmp_path / "bytes.bin").write_bytes(b"\x00\x01")
+    (tmp_path / "empty.jsonl").write_bytes(b"")
+    (tmp_path / "broken.jsonl").write_bytes(b"{\n\xff\xfe\n")
+    code, printed, error = luthier(capsys, "split", *words, "--out", "o")
+    assert code == 2
+    assert not printed
+    assert error.startswith("luthier: ")
+    assert said in error
+    assert "Traceback" not in error
+    assert len(error.strip().splitlines()) <= 2  # the line, and the fix under it
+    assert not (tmp_path / "o").exists()
+    assert not list(tmp_path.glob(".o.*"))
+
+
+def test_a_folder_that_is_there_is_not_touched(tmp_path: Path, capsys: Capture) -> None:
+    path = write(tmp_path / "rows.jsonl", rows())
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / "mine.txt").write_text("mine")
+    code, _, error = luthier(capsys, "split", path, "--out", tmp_path / "o")
+    assert code == 2
+    assert "is there already" in error
+    assert files_below(tmp_path / "o").keys() == {"mine.txt"}
+    code, _, error = luthier(capsys, "split", path, "--out", path)
+    assert code == 2
+    assert "is there already" in error
+
+
+def test_how_far_it_is_can_be_heard(tmp_path: Path) -> None:
+    held: dict[str, list[float]] = {}
+
+    class Heard(Bar):
+        def __init__(self, what: str) -> None:
+            self.what = what
+
+        def advance(self, amount: float = 1) -> None:
+            held[self.what][1] += amount
+
+    class Listener(Reporter):
+        def work(self, what: str, total: float) -> Any:
+            from contextlib import nullcontext
+
+            held[what] = [total, 0.0]
+            return nullcontext(Heard(what))
+
+    write(tmp_path / "rows.jsonl", rows())
+    split_file(
+        "rows.jsonl", tmp_path, tmp_path / "o", Wish(Split(test=10, validation=10)), Listener()
+    )
+    assert held == {"reading rows.jsonl": [100, 100.0], "writing": [100, 100.0]}
