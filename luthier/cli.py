@@ -287,7 +287,7 @@ def evaluate(
         return
     low, high = arm["interval"]
     print(
-        f"{arm['name']}: {words(loaded.scored_by)} {percent(arm['score'])} "
+        f"{arm['name']}: {words(loaded.chosen_by)} {percent(arm['score'])} "
         f"(95 % interval {percent(low)} to {percent(high)}), "
         f"invalid {percent(arm['invalid_rate'])}"
     )
@@ -298,11 +298,13 @@ def evaluate(
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
     """Rebuild report.html from a run folder."""
+    from luthier.measures import complete
     from luthier.runs import Run
     from luthier.verdict.report import build_report
 
     run = Run.open(folder)
-    _ = run.verdict
+    if complete(run):
+        print("verdict.json of this older run: slices, calibration and costs were added.")
     print(build_report(run.folder))
 
 

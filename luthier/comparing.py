@@ -12,12 +12,15 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from luthier.arms.base import ARMS, Answerer, Arm, Workplace
+from luthier.aftermath import Aftermath, probes_of, with_canaries
+from luthier.arms.base import ARMS, Arm, Workplace
 from luthier.arms.planning import Planned, choose_arms
 from luthier.arms.prompted import conversations
+from luthier.court import Court
 from luthier.data.prepare import Prepared, prepare
+from luthier.data.schemas import answer_schema
 from luthier.data.sources import understood
 from luthier.errors import InputError, LuthierError, RunError
 from luthier.evaluation.clusters import clusters_of
@@ -25,6 +28,7 @@ from luthier.evaluation.scoring import deciding_metric, score
 from luthier.examine import Examined, examine
 from luthier.files import read_json, write_json, write_jsonl
 from luthier.manifest import write_manifest
+from luthier.measures import measures_of_run, vectors_of
 from luthier.models.pool import ModelPool
 from luthier.progress import Reporter
 from luthier.results import arm_result, prediction_row, record_of, scoring_rows
@@ -35,6 +39,9 @@ from luthier.training.search import needs_optuna
 from luthier.verdict.compare import compare
 from luthier.verdict.decide import decide
 from luthier.verdict.document import build_verdict
+
+if TYPE_CHECKING:
+    from luthier.evaluation.probe_items import Probes
 
 
 def run(
@@ -89,7 +96,9 @@ def run(
         needs_optuna()
 
     _check_metric(task)
+    court = Court(task, reporter) if task.judge else None
     planned, left_out = choose_arms(task)
+    probes = probes_of(task) if any(ARMS.get(p.name).changes_weights for p in planned) else None
     prepared = prepare(task)
     for note in prepared.notes:
         reporter.say(note)
@@ -107,7 +116,13 @@ def run(
         with tracking(
             tracker, reporter, task=task.name, folder=held.folder, settings=task.to_dict()
         ) as heard:
-            _Comparison(held, task, prepared, planned, left_out, examined, heard).finish()
+            comparison = _Comparison(held, task, prepared, planned, left_out, examined, heard)
+            if probes:
+                comparison.looks_back(probes)
+            if court:
+                court.hold(held.folder)
+                comparison.court = court
+            comparison.finish()
     return held
 
 
@@ -134,6 +149,22 @@ class _Comparison:
         self.pool = ModelPool(task.folder)
         self.test = prepared.splits.test
         self.metric = deciding_metric(task.scored_by, task.kind)
+        self.schema = answer_schema(task, prepared.splits.train)
+        self.aftermath: Aftermath | None = None
+        self.court: Court | None = None
+
+    def looks_back(self, probes: Probes) -> None:
+        """Measure what arms that change weights forget, by these probes, and learn by heart."""
+        splits = self.prepared.splits
+        self.aftermath = Aftermath(
+            self.task,
+            splits.train,
+            splits.validation,
+            self.run.folder,
+            self.pool,
+            self.reporter,
+            probes=probes,
+        )
 
     def finish(self) -> None:
         """All that is still to do."""
@@ -170,7 +201,9 @@ class _Comparison:
         splits = self.prepared.splits
         return Workplace(
             task=self.task,
-            train=splits.train,
+            train=with_canaries(self.task, splits.train, self.reporter)
+            if arm.changes_weights
+            else splits.train,
             validation=splits.validation,
             labels=self.prepared.labels,
             folder=self.run.arm_folder(arm.name),
@@ -222,21 +255,30 @@ class _Comparison:
         )
 
     def _results(self, arm: Arm, place: Workplace) -> dict[str, Any]:
+        from luthier.models.energy import Energy
         from luthier.models.machine import PeakMemory
 
-        before = self._probes_before(arm)
+        changes = self.aftermath if arm.changes_weights else None
+        if changes:
+            changes.before()
         with PeakMemory() as memory:
-            fit = arm.fit(place)
+            with Energy() as fitting:
+                fit = arm.fit(place)
             answerer = arm.open(
                 self.task, self.prepared.labels, place.folder, fit.settings, self.pool
             )
             asked = conversations(self.test)
-            with self.reporter.work(f"{arm.name}: answering the test", len(asked)) as bar:
+            label = f"{arm.name}: answering the test"
+            with self.reporter.work(label, len(asked)) as bar, Energy() as answering:
                 started = time.perf_counter()
                 answers = answerer.answer(asked, progress=bar.advance)
                 seconds = (time.perf_counter() - started) / len(asked)
-        forgetting = self._forgetting(answerer, before) if before else None
-        rows = scoring_rows(self.task.kind, self.prepared.labels, self.test, answers)
+        aftermath = changes.after(answerer) if changes else {}
+        if self.court:
+            self.court.judge(
+                arm.name, [e.input for e in self.test], [e.output for e in self.test], answers
+            )
+        rows = scoring_rows(self.task.kind, self.prepared.labels, self.test, answers, self.schema)
         scored = score(self.metric.name, rows)
         write_jsonl(
             place.folder / "predictions.jsonl",
@@ -254,34 +296,14 @@ class _Comparison:
             arm=arm.name,
             metrics={self.metric.name: scored.value, "seconds_per_answer": seconds},
         )
-        return record_of(fit, answers, seconds=seconds, peak=memory.bytes, forgetting=forgetting)
-
-    def _probes_before(self, arm: Arm) -> list[bool] | None:
-        """What the model knows before an arm changes it; found out once a run."""
-        if not arm.changes_weights:
-            return None
-        from luthier.evaluation.forgetting import answer_probes, general_probes
-
-        path = self.run.folder / "probes.json"
-        if not path.is_file():
-            probes = general_probes()
-            with self.reporter.work("probing what the model knows", len(probes)) as bar:
-                right = answer_probes(
-                    self.pool.generator(self.task.model), probes, progress=bar.advance
-                )
-            write_json(path, {"model": self.task.model, "right": right})
-        return [bool(one) for one in read_json(path)["right"]]
-
-    def _forgetting(self, answerer: Answerer, before: list[bool]) -> dict[str, Any] | None:
-        from luthier.evaluation.forgetting import answer_probes, drop, general_probes
-
-        generator = answerer.own_generator
-        if generator is None:
-            return None
-        probes = general_probes()
-        with self.reporter.work("probing what was forgotten", len(probes)) as bar:
-            after = answer_probes(generator, probes, progress=bar.advance)
-        return drop(probes, before, after, seed=self.task.seed)
+        return record_of(
+            fit,
+            answers,
+            seconds=seconds,
+            peak=memory.bytes,
+            joules=(fitting.joules, answering.joules),
+            aftermath=aftermath,
+        )
 
     def _decide(self) -> None:
         """Compare what the arms left in the folder, decide, and write verdict and report."""
@@ -292,6 +314,7 @@ class _Comparison:
                 kind=self.task.kind,
                 labels=self.prepared.labels,
                 metric=self.metric,
+                schema=self.schema,
             )
             for p in self.planned
         ]
@@ -303,6 +326,17 @@ class _Comparison:
         verdict = build_verdict(
             self.task, len(self.test), compared, decision, warnings=[*narrow, *serious, *left]
         )
+        verdict |= measures_of_run(
+            verdict,
+            results,
+            self.task,
+            metric=self.metric,
+            splits=self.prepared.splits,
+            clusters=clusters,
+            vectors=vectors_of(self.run, self.pool, self.test),
+        )
+        if self.court:
+            verdict["judge"] = read_json(self.run.folder / "judge.json")
         write_json(self.run.folder / "verdict.json", verdict)
         from luthier.verdict.report import build_report
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luthier.data.prepare import Prepared, prepare
+from luthier.data.schemas import answer_schema
 from luthier.data.sources import understood
 from luthier.errors import LuthierError, ModelError, RunError
 from luthier.files import disk_errors, write_json
@@ -162,18 +163,24 @@ def train_prepared(
         model: what is tuned.
         base: where a relative model name starts.
         method: a name in `training.method.METHODS`.
-        folder: gets model/, train.json and events.jsonl.
+        folder: gets model/, train.json and events.jsonl; with `training.canaries` also
+            memorisation.json.
         reporter: hears of the progress.
 
     Raises:
         InputError, ModelError, TrainingError: see their messages.
         RunError: the disk is full, or the folder may not be written.
     """
+    from luthier.aftermath import audit_stage, with_canaries
     from luthier.data.mixtures import mix, others
     from luthier.training.parallel import environment, joined
     from luthier.training.stage import train_stage
 
     main = environment().main
+    clean, held_out = prepared.splits.train, prepared.splits.validation
+    if task.training.canaries:
+        rows = with_canaries(task, clean, (reporter if main else None) or Reporter())
+        prepared = replace(prepared, splits=replace(prepared.splits, train=rows))
     mixed = mix(task, prepared, others(task)) if task.mixture else None
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -205,6 +212,8 @@ def train_prepared(
     numbers = ("final_loss", "seconds", "tokens_per_second", "trained_parameters")
     heard.event("stage done", metrics={key: getattr(result, key) for key in numbers})
     if main:
+        if task.training.canaries:
+            audit_stage(task, clean, held_out, folder, model=model, base=base, reporter=heard)
         write_json(folder / "train.json", result.to_dict())
     return result
 
@@ -298,6 +307,7 @@ def evaluate(
     from luthier.arms.prompted import conversations
     from luthier.evaluation.clusters import clusters_of
     from luthier.evaluation.scoring import ScoringRows, deciding_metric, metrics_for, score
+    from luthier.evaluation.structure import structure
     from luthier.models.machine import PeakMemory
     from luthier.models.pool import ModelPool
     from luthier.verdict.compare import ArmResult, compare
@@ -305,9 +315,10 @@ def evaluate(
 
     task = task if isinstance(task, Task) else Task.load(task)
     reporter = reporter or Reporter()
-    metric = deciding_metric(task.scored_by, task.kind)
+    metric = deciding_metric(task.chosen_by, task.kind)
     prepared = prepare(task)
     test = prepared.splits.test
+    schema = answer_schema(task, prepared.splits.train)
     with PeakMemory() as memory:
         opened = open_any(str(model), ModelPool(), task, prepared.splits.train)
         with reporter.work(f"{opened.name}: answering the test", len(test)) as bar:
@@ -320,6 +331,7 @@ def evaluate(
         references=[e.output for e in test],
         predictions=[a.text for a in answers],
         labels=prepared.labels,
+        schema=schema,
     )
     scored = score(metric.name, rows)
     result = ArmResult(
@@ -333,6 +345,7 @@ def evaluate(
             "peak_memory_bytes": memory.bytes,
         },
         metrics={name: score(name, rows).value for name in metrics_for(task.kind, rows)},
+        extra=structure(rows),
     )
     clusters, _ = clusters_of(test)
     compared = compare([result], metric, seed=task.seed, clusters=clusters)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from luthier.arms.base import ARMS, Fit
+from luthier.court import judged_of
 from luthier.data.examples import Example
+from luthier.data.schemas import AnswerSchema
 from luthier.evaluation.scoring import Metric, ScoringRows, metrics_for, score
+from luthier.evaluation.structure import structure
 from luthier.files import read_jsonl
 from luthier.generation.answers import Answer
+from luthier.measures import measures_of_arm
 from luthier.runs import Run
 from luthier.task import Kind
 from luthier.verdict.compare import ArmResult
@@ -23,7 +27,8 @@ def record_of(
     *,
     seconds: float,
     peak: int,
-    forgetting: dict[str, Any] | None,
+    joules: tuple[float | None, float | None] = (None, None),
+    aftermath: dict[str, Any],
 ) -> dict[str, Any]:
     """What arm.json holds of an arm that answered the test.
 
@@ -32,7 +37,9 @@ def record_of(
         answers: to the test.
         seconds: wall time of one answer, on average.
         peak: bytes of memory, while it was fitted and answered.
-        forgetting: what the probes found; None for an arm that changes no weights.
+        joules: of fitting, and of answering the whole test; None where the machine does not tell.
+        aftermath: what was forgotten and learned by heart; empty for an arm that changes no
+            weights.
     """
     read = [answer.prompt_tokens for answer in answers]
     return {
@@ -45,9 +52,12 @@ def record_of(
             "prompt_tokens_per_answer": float(np.mean(read)),
             "completion_tokens_per_answer": float(np.mean([a.completion_tokens for a in answers])),
             "peak_memory_bytes": peak,
+            "train_joules": joules[0],
+            "joules_per_answer": None if joules[1] is None else joules[1] / len(answers),
         },
         "cut_off": sum(answer.finish_reason == "length" for answer in answers),
-        "forgetting": forgetting,
+        "forgetting": None,
+        **aftermath,
         "curve": fit.curve,
         "notes": fit.notes,
         **fit.extra,
@@ -55,7 +65,11 @@ def record_of(
 
 
 def prediction_row(example: Example, answer: Answer, value: float) -> dict[str, Any]:
-    """A row of predictions.jsonl; `value` is its score."""
+    """A row of predictions.jsonl; `value` is its score.
+
+    An arm that gives the probabilities of the labels knows how sure it is of its answer.
+    """
+    sure = answer.extra.get("probabilities", {}).get(answer.text)
     return {
         "id": example.id,
         "input": example.input,
@@ -66,6 +80,7 @@ def prediction_row(example: Example, answer: Answer, value: float) -> dict[str, 
         "prompt_tokens": answer.prompt_tokens,
         "completion_tokens": answer.completion_tokens,
         "finish_reason": answer.finish_reason,
+        **({} if sure is None else {"confidence": sure}),
         **answer.extra,
     }
 
@@ -75,6 +90,7 @@ def scoring_rows(
     labels: tuple[str, ...] | None,
     examples: Sequence[Example],
     answers: Sequence[Answer],
+    schema: AnswerSchema | None = None,
 ) -> ScoringRows:
     """Answers beside what was wanted, as metrics read them."""
     return ScoringRows(
@@ -83,11 +99,24 @@ def scoring_rows(
         references=[e.output for e in examples],
         predictions=[a.text for a in answers],
         labels=labels,
+        schema=schema,
+        judged=_judged([a.extra for a in answers]),
     )
 
 
+def _judged(rows: Sequence[Mapping[str, Any]]) -> list[float] | None:
+    found = [row.get("judged") for row in rows]
+    return [float(one) for one in found if one is not None] if None not in found else None
+
+
 def arm_result(
-    run: Run, name: str, *, kind: Kind, labels: tuple[str, ...] | None, metric: Metric
+    run: Run,
+    name: str,
+    *,
+    kind: Kind,
+    labels: tuple[str, ...] | None,
+    metric: Metric,
+    schema: AnswerSchema | None = None,
 ) -> ArmResult:
     """What an arm's folder says of it, scored.
 
@@ -97,6 +126,7 @@ def arm_result(
         kind: of the task.
         labels: of a classification, else None.
         metric: the one that decides.
+        schema: what structured answers are held against.
     """
     record = run.arm_record(name)
     arm = ARMS.get(name)
@@ -112,6 +142,8 @@ def arm_result(
         predictions=[row["prediction"] for row in rows],
         labels=labels,
         probabilities=probabilities if all(probabilities) else None,
+        schema=schema,
+        judged=_judged(rows),
     )
     scored = score(metric.name, scoring)
     return ArmResult(
@@ -122,6 +154,18 @@ def arm_result(
         floor=arm.floor,
         costs=record["costs"],
         forgetting=record.get("forgetting"),
+        memorisation=record.get("memorisation"),
         can_forget=arm.changes_weights,
         metrics={other: score(other, scoring).value for other in metrics_for(kind, scoring)},
+        extra=measures_of_arm(
+            kind,
+            rows,
+            record=record,
+            folder=run.arm_folder(name),
+            model=run.manifest.get("model") or {},
+            wanted=run.task.wanted,
+            prices=run.task.prices,
+        )
+        | structure(scoring)
+        | judged_of(scoring, seed=run.task.seed),
     )

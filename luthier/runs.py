@@ -259,19 +259,32 @@ class ArmHandle:
 
 
 def anchored(task: Task) -> Task:
-    """The task with the paths besides its data made absolute, to be opened from anywhere.
+    """The task with the paths besides its data made absolute, and its schema written out, to be
+    opened from anywhere.
 
     Raises:
+        InputError: its schema cannot be read or is none.
         ModelError: there is no such model.
     """
+    from luthier.data.schemas import given_schema
+    from luthier.evaluation.probe_sources import anchored_sources
     from luthier.models.tuned import base_record
     from luthier.staged.plan import absolute
 
     changes: dict[str, Any] = {}
+    if task.judge is not None:
+        labelled = task.folder / Path(task.judge.labelled).expanduser()
+        changes["judge"] = task.judge.model_dump(mode="json") | {"labelled": str(labelled)}
+    if task.answer_schema is not None:
+        changes["schema"] = given_schema(task)
     if folder := base_record(task.model, task.folder).get("model_folder"):
         changes["model"] = folder
     if task.documents and (task.folder / task.documents).exists():
         changes["documents"] = str((task.folder / task.documents).absolute())
+    changes["forgetting"] = {
+        **task.to_dict()["forgetting"],
+        "probes": anchored_sources(task.forgetting.probes, task.folder),
+    }
     return task.changed(**changes, **absolute(task))
 
 

@@ -202,6 +202,19 @@ class Success(Section):
     max_seconds_per_answer: float | None = Field(default=None, gt=0)
 
 
+class Forgetting(Section):
+    """By what it is measured what a model forgot.
+
+    Attributes:
+        probes: where they come from (`evaluation/probe_sources.py`): "general" for those that come
+            with the project, files or folders of rows, "lm-eval:NAME".
+        limit: the most items of one file or task.
+    """
+
+    probes: tuple[str, ...] = Field(default=("general",), min_length=1)
+    limit: int | None = Field(default=None, ge=1)
+
+
 class Replay(Section):
     """Rows of something else mixed into training, so that it is not forgotten.
 
@@ -253,6 +266,8 @@ class Training(Section):
             validation rows (`remedies/wise_ft.py`).
         tune: how many settings each tuned arm of `luthier run` tries on validation
             (`training/search.py`); what this section gives stays as given.
+        canaries: how many invented secrets are put among the training rows, to see whether they
+            are learned by heart (`evaluation/memorisation`); they are trained for good.
     """
 
     learning_rate: float | None = Field(default=None, gt=0)
@@ -284,6 +299,7 @@ class Training(Section):
     l2_sp: float = Field(default=0.0, ge=0)
     wise_ft: float | Literal["auto"] | None = None
     tune: int | None = Field(default=None, ge=1, le=1000)
+    canaries: int = Field(default=0, ge=0, le=1000)
 
     @field_validator("wise_ft", mode="before")
     @classmethod
@@ -378,6 +394,37 @@ class Generation(Section):
     top_p: float = Field(default=1.0, gt=0, le=1)
 
 
+class Judge(Section):
+    """A model that says which of two answers is better, where no reference can (`court.py`).
+
+    Attributes:
+        model: a catalogue name, a folder or a hub id; or the name the endpoint knows it by.
+        endpoint: base URL of an OpenAI-compatible server.
+        labelled: a file of pairs that people labelled (`evaluation/human_pairs.py`), at least 50.
+        least_agreement: what the lower end of its kappa with them must reach for it to decide.
+        key_env: the environment variable that holds the endpoint's key.
+    """
+
+    model: str = Field(min_length=1)
+    endpoint: str | None = Field(default=None, min_length=1)
+    labelled: str = Field(min_length=1)
+    least_agreement: float = Field(default=0.4, ge=0, le=1)
+    key_env: str = Field(default="OPENAI_API_KEY", min_length=1)
+
+
+class Prices(Section):
+    """What the user pays, in any one currency; what is not given costs nothing.
+
+    Attributes:
+        per_hour: of this machine, training and answering.
+        per_million_prompt_tokens, per_million_completion_tokens: read and written to answer.
+    """
+
+    per_hour: float | None = Field(default=None, ge=0)
+    per_million_prompt_tokens: float | None = Field(default=None, ge=0)
+    per_million_completion_tokens: float | None = Field(default=None, ge=0)
+
+
 class Budget(Section):
     """What the whole run may take."""
 
@@ -392,18 +439,24 @@ class Task(Section):
     kind: Kind
     instruction: str = ""
     labels: tuple[str, ...] | None = None
+    #: `schema` in the file: the JSON schema of an extraction's answers, or the file that holds it
+    answer_schema: str | dict[str, Any] | None = Field(default=None, alias="schema")
     data: Data
     documents: str | None = None
     model: str = "smollm2-135m-instruct"
     metric: str | None = None
+    judge: Judge | None = None
     arms: Literal["auto"] | tuple[str, ...] = "auto"
     success: Success = Success()
+    forgetting: Forgetting = Forgetting()
+    memorisation: bool = True  # whether it is looked for what a tuned model learned by heart
     wanted: tuple[str, ...] = ()
     training: Training = Training()
     stages: tuple[Stage, ...] = ()
     mixture: Mixture | None = None
     generation: Generation = Generation()
     budget: Budget = Budget()
+    prices: Prices = Prices()
     seed: int = Field(default=0, ge=0, lt=2**31)
 
     _path: Path = PrivateAttr(default=Path("task.yaml"))
@@ -436,12 +489,33 @@ class Task(Section):
             raise ValueError("a classification needs at least two labels")
         return labels
 
+    @field_validator("answer_schema", mode="before")
+    @classmethod
+    def _a_file_or_a_schema(cls, value: Any) -> Any:
+        if value is None or isinstance(value, dict) or (isinstance(value, str) and value.strip()):
+            return value
+        raise ValueError("a JSON schema, or the file that holds one, is expected")
+
+    @model_validator(mode="after")
+    def _schema_belongs_to_extraction(self) -> Task:
+        if self.answer_schema is not None and self.kind != "extraction":
+            raise ValueError(f"`schema` belongs to kind: extraction, not {self.kind}")
+        return self
+
     @model_validator(mode="after")
     def _labels_belong_to_classification(self) -> Task:
         if self.labels is not None and self.kind != "classification":
             raise ValueError(f"`labels` belong to kind: classification, not {self.kind}")
         if self.arms != "auto" and not self.arms:
             raise ValueError("`arms` is empty: name at least one, or write `arms: auto`")
+        return self
+
+    @model_validator(mode="after")
+    def _judge_of_texts(self) -> Task:
+        if self.judge is not None and self.kind not in ("chat", "generation"):
+            raise ValueError(f"`judge` belongs to kind: chat or generation, not {self.kind}")
+        if self.metric == "win_rate" and self.judge is None:
+            raise ValueError("`metric: win_rate` needs a `judge`: its model and labelled pairs")
         return self
 
     @model_validator(mode="after")
@@ -527,9 +601,15 @@ class Task(Section):
         """The name of the metric that decides: the task's own, else the default of its kind."""
         return self.metric or DEFAULT_METRICS[self.kind]
 
+    @property
+    def chosen_by(self) -> str:
+        """The name of the metric that choices on validation are made by: the one that decides, or
+        the default of the kind where that is a judge, who is asked about the test alone."""
+        return DEFAULT_METRICS[self.kind] if self.scored_by == "win_rate" else self.scored_by
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, every default written out; what the run folder's task.yaml holds."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", by_alias=True)
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

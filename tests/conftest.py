@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# threads that wait sleep: tests share the machine, and the command line would say so
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"

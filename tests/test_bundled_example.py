@@ -102,7 +102,7 @@ class TestSupportTriage:
         assert len(task.instruction.split()) <= 110
         assert all(f"{label}:" in task.instruction for label in task.labels or ())
         splits = prepare(task).splits
-        assert (len(splits.train), len(splits.test)) == (300, 120)
+        assert (len(splits.train), len(splits.test)) == (300, 200)
         known = {row["message"].strip() for row in messages}
         assert all(e.input.strip() in known for _, part in splits.items() for e in part)
 

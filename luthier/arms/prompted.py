@@ -243,7 +243,7 @@ def score_on(place: Workplace, examples: Sequence[Example], answers: Sequence[An
         predictions=[a.text for a in answers],
         labels=place.labels,
     )
-    return score(place.task.scored_by, rows).value
+    return score(place.task.chosen_by, rows).value
 
 
 def read_best(

@@ -82,7 +82,8 @@ class Window:
                 failed = same
                 if cut and self._longer():
                     continue
-                raise self.broken(error.msg, error.pos) from None
+                # the value's beginning moves when there is nothing more to read, too
+                raise self.broken(error.msg, self._at + same[0]) from None
             except RecursionError:
                 raise InputError(f"{self._where(self._at)}: nested too deeply.") from None
             except ValueError as error:  # a number of too many digits

@@ -15,13 +15,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from luthier.errors import InputError, did_you_mean
 from luthier.registry import Registry
+
+if TYPE_CHECKING:
+    from luthier.data.schemas import AnswerSchema
 
 Array = NDArray[np.float64]
 
@@ -37,6 +40,9 @@ class ScoringRows:
         predictions: the answers given.
         labels: the labels of a classification; None infers them from the references.
         probabilities: for each row the probability of each label, where the arm gives them.
+        schema: what structured answers are held against, where there is something.
+        judged: what a judge said of each answer against its reference: 1 better, 0 worse, 0.5
+            neither; None where none was asked.
     """
 
     kind: str
@@ -45,6 +51,8 @@ class ScoringRows:
     predictions: Sequence[str]
     labels: tuple[str, ...] | None = None
     probabilities: Sequence[Mapping[str, float] | None] | None = None
+    schema: AnswerSchema | None = None
+    judged: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         sizes = {len(self.inputs), len(self.references), len(self.predictions)}
@@ -237,7 +245,7 @@ def invalid_rows(rows: ScoringRows) -> Sequence[bool]:
     """For each row whether its answer has not the form the kind of task asks for.
 
     classification: not a label; ner: a line that is not `type: surface`; extraction: not a JSON
-    object or array; other kinds: empty.
+    object or array, or not valid against the schema that the task gives; other kinds: empty.
     """
     METRICS.names()  # the rules are found together with the metrics
     rule = _INVALID.get(rows.kind)

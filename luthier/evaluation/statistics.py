@@ -20,10 +20,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+
+from luthier.evaluation.seeds import mean_over_seeds
 
 Array = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -133,7 +136,13 @@ class Bootstrap:
 
     def difference_interval(self, first: int, second: int, level: float = 0.95) -> Interval:
         """Of first - second."""
-        return expanded_interval(self._difference(first, second), self.units, level)
+        return self.difference_intervals(first, second, (level,))[0]
+
+    def difference_intervals(
+        self, first: int, second: int, levels: Sequence[float]
+    ) -> list[Interval]:
+        """Of first - second, at several levels."""
+        return expanded_intervals(self._difference(first, second), self.units, levels)
 
     def difference_p(self, first: int, second: int) -> float:
         """Two-sided p for no difference; below 0.05 where the 95 % interval leaves out 0."""
@@ -158,24 +167,42 @@ def paired_bootstrap(
     """Resample the rows of one test for all arms together.
 
     Args:
-        statistics: for each arm the sufficient statistics of each row, (n, k).
+        statistics: for each arm the sufficient statistics of each row, (n, k); of an arm that was
+            trained with several seeds (seeds, n, k), its value is the mean over seeds then.
         value: the metric from summed statistics, (..., k) to (...).
         resamples: how many.
         seed: of the draws; the result depends on nothing else.
         clusters: an id for each row; rows of one cluster are drawn together.
     """
-    stacked = np.stack([np.asarray(arm, dtype=np.float64) for arm in statistics], axis=1)
+    tables = [np.asarray(arm, dtype=np.float64) for arm in statistics]
+    columns = [len(table) if table.ndim == 3 else 1 for table in tables]
+    stacked = np.stack(
+        [one for table in tables for one in (table if table.ndim == 3 else table[None])], axis=1
+    )
     if clusters is not None:
         stacked = _sum_by_cluster(stacked, clusters)
-    units, arms, k = stacked.shape
-    flat = stacked.reshape(units, arms * k)
-    values = np.empty((resamples, arms))
+    units, width, k = stacked.shape
+    flat = stacked.reshape(units, width * k)
+    values = np.empty((resamples, width))
     done = 0
-    for weights in _draws(units, resamples, seed, width=max(units, arms * k)):
-        sums = (weights @ flat).reshape(len(weights), arms, k)
+    for weights in resampled_weights(units, resamples, seed, width * k):
+        sums = (weights @ flat).reshape(len(weights), width, k)
         values[done : done + len(weights)] = value(sums)
         done += len(weights)
+    if width > len(tables):
+        values = _over_seeds(values, value(stacked.sum(axis=0)), columns, seed)
     return Bootstrap(values=values, units=units)
+
+
+def _over_seeds(values: Array, observed: Array, columns: Sequence[int], seed: int) -> Array:
+    """One column for each arm, from one for each of its seeds."""
+    arms, start = [], 0
+    for number, count in enumerate(columns):
+        held = slice(start, start + count)
+        rng = np.random.default_rng([seed, number])
+        arms.append(mean_over_seeds(observed[held], values[:, held], rng))
+        start += count
+    return np.stack(arms, axis=1)
 
 
 def _sum_by_cluster(stacked: Array, clusters: Sequence[Hashable]) -> Array:
@@ -188,10 +215,17 @@ def _sum_by_cluster(stacked: Array, clusters: Sequence[Hashable]) -> Array:
     return summed
 
 
-def _draws(units: int, resamples: int, seed: int, width: int) -> Iterator[Array]:
-    """How often each unit is drawn in each resample: multinomial counts, a chunk at a time."""
+def resampled_weights(units: int, resamples: int, seed: int, width: int = 1) -> Iterator[Array]:
+    """How often each unit is drawn in each resample, (some resamples, units), a chunk at a time.
+
+    Args:
+        units: to draw from, with replacement, as many as there are.
+        resamples: how many in all.
+        seed: of the draws.
+        width: numbers that are computed of each resample, where that is more than `units`.
+    """
     rng = np.random.default_rng(seed)
-    size = max(1, min(resamples, _CHUNK // width))
+    size = max(1, min(resamples, _CHUNK // max(units, width)))
     for start in range(0, resamples, size):
         count = min(size, resamples - start)
         drawn = rng.integers(0, units, size=(count, units))
@@ -208,14 +242,25 @@ def expanded_interval(values: Array, units: int, level: float = 0.95) -> Interva
     simulations (tests/evaluation/test_evaluation_statistics.py) it covers better than BCa for the
     differences compared here and needs no jackknife.
     """
+    return expanded_intervals(values, units, (level,))[0]
+
+
+def expanded_intervals(values: Array, units: int, levels: Sequence[float]) -> list[Interval]:
+    """`expanded_interval` at several levels."""
     if units < 2:
-        return float(values.min()), float(values.max())
+        return [(float(values.min()), float(values.max()))] * len(levels)
+    tails = np.array([_expanded_tail(units, level) for level in levels])
+    ends = np.quantile(values, np.concatenate([tails, 1 - tails]))
+    lows, highs = np.split(ends, 2)
+    return [(float(low), float(high)) for low, high in zip(lows, highs, strict=True)]
+
+
+@lru_cache
+def _expanded_tail(units: int, level: float) -> float:
     from scipy.special import stdtrit
 
     quantile = float(stdtrit(units - 1, 0.5 + level / 2)) * math.sqrt(units / (units - 1))
-    tail = 1 - NormalDist().cdf(quantile)
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return float(low), float(high)
+    return 1 - NormalDist().cdf(quantile)
 
 
 def expanded_p(values: Array, units: int) -> float:

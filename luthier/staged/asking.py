@@ -81,6 +81,6 @@ def clusters(test: Sequence[Example]) -> list[str] | None:
 def column(name: str, task: Task, prepared: Prepared, answers: Sequence[Sequence[str]]) -> Column:
     """A `transfer.Column` of a task, from the predictions of several models; chance is 0 and the
     stage the first."""
-    metric = deciding_metric(task.scored_by, task.kind)
+    metric = deciding_metric(task.chosen_by, task.kind)
     tables = [score(metric.name, scoring_rows(task, prepared, one)).statistics for one in answers]
     return Column(name, metric, tables, 0.0, 1, clusters(prepared.splits.test))

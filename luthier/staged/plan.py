@@ -216,7 +216,7 @@ def identity(ready: Sequence[Ready], model: str) -> str:
                     "name": one.link.name,
                     "method": one.link.method,
                     "kind": one.link.task.kind,
-                    "metric": one.link.task.scored_by,
+                    "metric": one.link.task.chosen_by,
                     "instruction": one.link.task.instruction,
                     "training": one.link.task.training.model_dump(mode="json"),
                     "generation": one.link.task.generation.model_dump(mode="json"),

@@ -80,7 +80,7 @@ def chance(one: Ready) -> tuple[float, str]:
         return 0.0, f"0, a {task.kind} is not answered by guessing"
     counted = Counter(example.output for example in splits.train)
     most = min(counted, key=lambda label: (-counted[label], label))
-    found = score(task.scored_by, scoring_rows(task, one.prepared, [most] * len(splits.test)))
+    found = score(task.chosen_by, scoring_rows(task, one.prepared, [most] * len(splits.test)))
     return found.value, f"always the most common training label, {most!r}"
 
 

@@ -5,6 +5,7 @@ OUT/stages.json                    which chain this is; written first
 OUT/base/answers/STAGE.jsonl       the untuned model's answers to each stage's test
 OUT/stages/NAME/{model/, train.json, events.jsonl, answers/STAGE.jsonl}
 OUT/matrix.json                    R[i, j] and its sums; a row more after every stage
+OUT/forgetting.json                general probes before and after every stage (`forgetting.py`)
 OUT/model                          leads to the last stage's model
 ```
 
@@ -57,8 +58,10 @@ def train_stages(
         InputError, ModelError, TrainingError: see their messages.
         RunError: `out` holds something else.
     """
+    from luthier.aftermath import probes_of
     from luthier.jobs import started_from, train_prepared
     from luthier.models.tuned import base_record
+    from luthier.staged.forgetting import probe, write_forgetting
     from luthier.training.parallel import environment
     from luthier.training.stage import StageResult
 
@@ -72,6 +75,7 @@ def train_stages(
     check_elsewhere(task)
     model, base = started_from(task, start)
     model = base_record(model, base).get("model_folder", model)
+    probes = probes_of(task)
     ready = read(links)
     folder = Path(out).absolute()
     notes = [*_other_models(task, ready), *(note for one in ready for note in one.notes)]
@@ -79,6 +83,7 @@ def train_stages(
     for note in notes:
         reporter.say(note)
     answer_all(folder, BASE, model, None, ready, reporter)
+    probe(folder, BASE, model, None, probes, reporter)
     held = write_matrix(folder, model, ready, notes)
     _say_row(reporter, held, BASE)
     previous = model
@@ -102,6 +107,9 @@ def train_stages(
         answer_all(folder, one.link.name, str(place), None, ready, reporter)
         held = write_matrix(folder, model, ready, notes)
         _say_row(reporter, held, one.link.name)
+        probe(folder, one.link.name, str(place), None, probes, reporter)
+        lost = write_forgetting(folder, [r.link.name for r in ready], probes, task.seed)
+        _say_forgotten(reporter, one.link.name, lost[one.link.name]["since_base"])
         previous = str(place)
     _lead_to(folder, ready[-1].link.name)
     return StageResult(**read_json(row_folder(folder, ready[-1].link.name) / "train.json"))
@@ -159,6 +167,16 @@ def _say_row(reporter: Reporter, held: Any, row: str) -> None:
         for column, value in zip(held["columns"], scores, strict=True)
     )
     reporter.say(f"{'untuned' if row == BASE else f'after {row}'}: {told}")
+
+
+def _say_forgotten(reporter: Reporter, row: str, lost: Any) -> None:
+    if lost["drop"] is None:
+        return
+    low, high = lost["interval"]
+    reporter.say(
+        f"after {row}: general ability lost {100 * lost['drop']:.1f} points "
+        f"(95 % interval {100 * low:.1f} to {100 * high:.1f})"
+    )
 
 
 def _lead_to(folder: Path, last: str) -> None:

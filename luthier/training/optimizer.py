@@ -86,6 +86,8 @@ class MasterAdamW:
             gradient, parameter.grad = parameter.grad, None
             if gradient is None or self._multiples.get(name) == 0.0:
                 continue
+            if gradient.is_sparse:  # an embedding whose head took no part in the loss
+                gradient = gradient.to_dense()
             master = self.masters[name]
             if master.grad is None and name not in self._narrow:
                 self._narrow[name] = gradient

@@ -230,7 +230,7 @@ def train_stage(
         trained_parameters, total = adapters.counts(model)
         movement = Movement(model) if asked else None
         reporter.event("training", method=method, config=config.model_dump(mode="json"))
-        foreseen = foresee(info, config, objective, draws)
+        foreseen = foresee(info, config, objective, [getattr(one, "item", one) for one in draws])
         reporter.event("estimate", **foreseen.to_dict())
         if foreseen.instead:
             reporter.say(f"This may not fit: {foreseen.instead}.")

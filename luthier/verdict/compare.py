@@ -1,7 +1,8 @@
 """Every arm against every other on one test: values, intervals, differences, p-values.
 
-Right/wrong metrics get Wilson and Newcombe intervals and McNemar's exact test; other metrics, and
-rows that belong together, the paired bootstrap (`luthier.evaluation.statistics`).
+Right/wrong metrics get Wilson and Newcombe intervals and McNemar's exact test; other metrics, rows
+that belong together, and arms trained with several seeds, the paired bootstrap
+(`luthier.evaluation.statistics`).
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ class ArmResult:
 
     Attributes:
         name: of the arm.
-        statistics: (n, k) sufficient statistics of the deciding metric; None for a failed arm.
+        statistics: (n, k) sufficient statistics of the deciding metric, or (seeds, n, k) of an arm
+            that was trained with several seeds; its score is the mean over them. None for a failed
+            arm.
         row_scores: (n,), as in predictions.jsonl; None for a failed arm.
         invalid_rate: share of answers without the form asked for.
         floor: whether it is there to be beaten only (the majority answer) and never deployed.
@@ -43,6 +46,8 @@ class ArmResult:
             What was not measured is missing or None.
         forgetting: `{"drop", "interval", "probes"}` in fractions of chance-corrected accuracy;
             None when not measured.
+        memorisation: what was learned by heart (`evaluation/memorisation`); None when not looked
+            for.
         can_forget: whether the arm changed the weights of a language model, so that forgetting
             is a question at all.
         metrics: other metrics by name.
@@ -57,6 +62,7 @@ class ArmResult:
     failed: str | None = None
     costs: Mapping[str, float | int | None] = field(default_factory=dict)
     forgetting: Mapping[str, Any] | None = None
+    memorisation: Mapping[str, Any] | None = None
     can_forget: bool = False
     metrics: Mapping[str, float] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -83,7 +89,8 @@ class Pair:
     Attributes:
         difference: of the metric's values.
         interval: 95 %, each difference for itself.
-        joint_interval: the one decisions are made with, wider when many arms are compared.
+        joint_interval: the one decisions are made with, wider when many arms are compared; see
+            `joint_level`, and `floor_level` where one of the two is a floor.
         p: two-sided, for no difference.
         error: standard error of the difference.
         discordance: share of rows that exactly one of the two has right; None when the metric is
@@ -124,8 +131,12 @@ class Comparison:
         arms: in the order given.
         pairs: by (first, second), both ways round, for arms that did not fail.
         best: name of the arm with the highest score (ties: first by name); None if all failed.
-        p_adjusted: for each other arm, Holm's adjusted p of its difference from the best.
-        joint_level: of `Pair.joint_interval`.
+        p_adjusted: for each other arm, Holm's adjusted p of its difference from the best. The
+            family is every pair of arms, as any of them could have come out best: adjusted over
+            the best arm's pairs alone, 10 equal arms had one "better" than another in 19 tests of
+            100 (`luthier.verdict.simulation`).
+        joint_level: of `Pair.joint_interval` between arms that may be deployed.
+        floor_level: of `Pair.joint_interval` where one of the two is a floor.
         method: how intervals and p-values were computed, in words.
     """
 
@@ -137,6 +148,7 @@ class Comparison:
     best: str | None
     p_adjusted: Mapping[str, float]
     joint_level: float
+    floor_level: float
     method: str
 
     def arm(self, name: str) -> Compared:
@@ -154,6 +166,16 @@ def joint_level(arms: int) -> float:
     ten deployed such an arm (tests/verdict/test_verdict_decide.py).
     """
     return 1 - 2 * min((1 - LEVEL) / 2, ERROR_RATE / max(1, arms - 1))
+
+
+def floor_level(arms: int) -> float:
+    """Level of each two-sided interval of a lead over a floor, where `arms` arms could have one.
+
+    Any of them may be deployed for a lead that it does not have. With 95 % intervals throughout,
+    ten arms as good as the floor, and a margin large against the noise, one simulation in six
+    deployed one; with Bonferroni over the arms, one in forty (`luthier.verdict.simulation`).
+    """
+    return 1 - (1 - LEVEL) / max(1, arms)
 
 
 def compare(
@@ -179,32 +201,40 @@ def compare(
         raise ValueError(f"arms share a name: {names}")
     alive = [arm for arm in arms if arm.failed is None]
     tables = [np.asarray(arm.statistics, dtype=np.float64) for arm in alive]
-    if len({table.shape for table in tables}) > 1:
+    tables = [table[0] if table.ndim == 3 and len(table) == 1 else table for table in tables]
+    if len({table.shape[-2:] for table in tables}) > 1:
         raise ValueError(f"arms answered different rows: {[table.shape for table in tables]}")
-    n = len(tables[0]) if tables else 0
+    n = tables[0].shape[-2] if tables else 0
     if tables and n == 0:
         raise ValueError("the test has no rows")
     if clusters is not None and len(set(clusters)) == len(clusters):
         clusters = None
-    level = joint_level(sum(not arm.floor for arm in alive))
-    scores = [float(metric.value(table.sum(axis=0))) for table in tables]
+    candidates = sum(not arm.floor for arm in alive)
+    level, over_floor = joint_level(candidates), floor_level(candidates)
+    scores = [float(np.mean(metric.value(table.sum(axis=-2)))) for table in tables]
 
     method: _Method
-    if metric.binary and clusters is None:
-        method = _Exact(tables, level)
+    if metric.binary and clusters is None and all(table.ndim == 2 for table in tables):
+        method = _Exact(tables)
     else:
-        method = _Resampled(tables, metric, level, seed, clusters, resamples)
+        method = _Resampled(tables, metric, seed, clusters, resamples)
 
     pairs = {}
+    adjusted = {}
     for i in range(len(alive)):
         for j in range(i + 1, len(alive)):
-            pair = method.pair(i, j, alive[i].name, alive[j].name, scores[i] - scores[j])
+            first, second = alive[i], alive[j]
+            joint = over_floor if first.floor or second.floor else level
+            pair = method.pair(i, j, first.name, second.name, scores[i] - scores[j], joint)
             pairs[pair.first, pair.second] = pair
-            pairs[pair.second, pair.first] = pair.turned()
+            adjusted[pair.first, pair.second] = pair.p
+    adjusted = dict(zip(adjusted, statistics.holm(list(adjusted.values())), strict=True))
+    for (one, other), pair in list(pairs.items()):
+        pairs[other, one] = pair.turned()
+        adjusted[other, one] = adjusted[one, other]
     by_name = {arm.name: k for k, arm in enumerate(alive)}
     best = min(by_name, key=lambda name: (-scores[by_name[name]], name), default=None)
     others = [name for name in by_name if name != best]
-    adjusted = statistics.holm([pairs[name, best].p for name in others]) if best else []
     return Comparison(
         metric=metric,
         n=n,
@@ -217,8 +247,9 @@ def compare(
         ),
         pairs=pairs,
         best=best,
-        p_adjusted=dict(zip(others, adjusted, strict=True)),
+        p_adjusted={name: adjusted[name, best] for name in others} if best else {},
         joint_level=level,
+        floor_level=over_floor,
         method=method.words,
     )
 
@@ -232,7 +263,9 @@ class _Method(ABC):
     def interval(self, arm: int) -> Interval: ...
 
     @abstractmethod
-    def pair(self, i: int, j: int, first: str, second: str, difference: float) -> Pair: ...
+    def pair(
+        self, i: int, j: int, first: str, second: str, difference: float, joint: float
+    ) -> Pair: ...
 
 
 class _Exact(_Method):
@@ -240,15 +273,16 @@ class _Exact(_Method):
 
     words = "Wilson and Newcombe (paired) intervals, McNemar's exact test, Holm's correction"
 
-    def __init__(self, tables: Sequence[Array], level: float) -> None:
+    def __init__(self, tables: Sequence[Array]) -> None:
         self._right = [table[:, 0] > 0.5 for table in tables]
-        self._level = level
 
     def interval(self, arm: int) -> Interval:
         right = self._right[arm]
         return statistics.wilson_interval(int(right.sum()), len(right), LEVEL)
 
-    def pair(self, i: int, j: int, first: str, second: str, difference: float) -> Pair:
+    def pair(
+        self, i: int, j: int, first: str, second: str, difference: float, joint: float
+    ) -> Pair:
         one, other = self._right[i], self._right[j]
         n = len(one)
         both, b, c = (int(x.sum()) for x in (one & other, one & ~other, ~one & other))
@@ -261,7 +295,7 @@ class _Exact(_Method):
             second=second,
             difference=difference,
             interval=statistics.paired_interval(both, b, c, neither, LEVEL),
-            joint_interval=statistics.paired_interval(both, b, c, neither, self._level),
+            joint_interval=statistics.paired_interval(both, b, c, neither, joint),
             p=statistics.mcnemar_exact(b, c),
             error=float(np.sqrt(max(0.0, p_d - difference**2) / n)),
             discordance=(b + c) / n,
@@ -275,12 +309,10 @@ class _Resampled(_Method):
         self,
         tables: Sequence[Array],
         metric: Metric,
-        level: float,
         seed: int,
         clusters: Sequence[Hashable] | None,
         resamples: int,
     ) -> None:
-        self._level = level
         self._bootstrap = (
             statistics.paired_bootstrap(
                 tables, metric.value, resamples=resamples, seed=seed, clusters=clusters
@@ -289,23 +321,27 @@ class _Resampled(_Method):
             else None
         )
         what = "clusters of rows" if clusters is not None else "rows"
+        seeded = any(table.ndim == 3 for table in tables)
         self.words = (
-            f"paired bootstrap over {what}, {resamples:,} resamples, expanded percentile "
-            "intervals, Holm's correction"
+            f"paired bootstrap over {what}{' and training seeds' * seeded}, {resamples:,} "
+            "resamples, expanded percentile intervals, Holm's correction"
         )
 
     def interval(self, arm: int) -> Interval:
         assert self._bootstrap is not None
         return self._bootstrap.interval(arm, LEVEL)
 
-    def pair(self, i: int, j: int, first: str, second: str, difference: float) -> Pair:
+    def pair(
+        self, i: int, j: int, first: str, second: str, difference: float, joint: float
+    ) -> Pair:
         assert self._bootstrap is not None
+        interval, joint_interval = self._bootstrap.difference_intervals(i, j, (LEVEL, joint))
         return Pair(
             first=first,
             second=second,
             difference=difference,
-            interval=self._bootstrap.difference_interval(i, j, LEVEL),
-            joint_interval=self._bootstrap.difference_interval(i, j, self._level),
+            interval=interval,
+            joint_interval=joint_interval,
             p=self._bootstrap.difference_p(i, j),
             error=self._bootstrap.difference_deviation(i, j),
             discordance=None,

@@ -8,8 +8,9 @@ picking the winner of a sample cannot smuggle in an arm that is worse by more th
 1. *Eligible* are arms that did not fail, are not a floor, and meet the constraints. Too slow is
    out. Forgetting is out when the lower end of its interval exceeds `max_forgetting`; when only
    the estimate does, a reason says so. What was not measured is named in a reason.
-2. An arm must beat every floor: the 95 % interval of its lead must lie above 0. It is out when the
-   interval leaves out an improvement of more than the margin; in between, it is not known.
+2. An arm must beat every floor: the interval of its lead must lie above 0, at 95 % for one arm and
+   wider for more (`luthier.verdict.compare.floor_level`). It is out when the interval leaves out an
+   improvement of more than the margin; in between, it is not known.
 3. An arm whose interval ends below `at_least` is out. One whose score is below it while the
    interval reaches it is not known to fall short.
 4. An eligible arm a is *acceptable* when for every other eligible arm b the lower end of the

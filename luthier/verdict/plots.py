@@ -31,6 +31,7 @@ class Dot:
         interval: ends of its whisker, None when unknown.
         note: said after the name ("recommended").
         marked: drawn in the accent colour.
+        faint: drawn in grey: nothing can be told of it.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Dot:
     interval: tuple[float, float] | None
     note: str = ""
     marked: bool = False
+    faint: bool = False
 
 
 def nice_ticks(low: float, high: float, wanted: int = 5) -> list[float]:
@@ -185,7 +187,7 @@ def _line(dot: Dot, frame: _Frame, index: int, scale: Scale) -> Markup:
         '<text class="dot-value" x="{end}" y="{text}" text-anchor="end">{value}</text>'
         '{whisker}<circle cx="{x}" cy="{y}" r="{r}"/></g>'
     ).format(
-        cls="dot marked" if dot.marked else "dot",
+        cls="dot marked" if dot.marked else "dot faint" if dot.faint else "dot",
         text=text_y,
         name=shown + "…" if left_out else shown,
         note=note,

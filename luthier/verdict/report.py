@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from luthier.files import write_text
-from luthier.verdict import account, views
+from luthier.verdict import account, panels, spending, views
 from luthier.verdict.cases import build_cases, build_confusion
 from luthier.verdict.evidence import Evidence, mapping, read_run, text, texts
 from luthier.verdict.formatting import (
@@ -33,6 +33,8 @@ from luthier.verdict.formatting import (
     plural,
     words,
 )
+from luthier.verdict.memorisation import memorisation_reasons, memorisation_table
+from luthier.verdict.slicing import slice_panel
 
 _HERE = Path(__file__).parent
 #: decision -> (the status word, its sign; the sign says it without colour)
@@ -95,8 +97,16 @@ def render(evidence: Evidence) -> str:
             method=_method(evidence),
             warnings=texts(verdict.get("warnings")),
             unscored=views.unscored(evidence),
+            slices=slice_panel(evidence, panels.compared_arms(evidence, focus)),
+            confidence=panels.confidence_panel(evidence, focus),
+            behaviour=panels.behaviour_table(evidence),
             cost_table=views.cost_table(evidence, focus),
+            cost_details=spending.cost_details(evidence),
+            break_even=spending.break_even_plot(evidence, focus),
+            priced=spending.priced(evidence),
             forgetting=views.forgetting_table(evidence),
+            memorisation=memorisation_table(evidence),
+            memorisation_reasons=memorisation_reasons(evidence),
             max_forgetting=number(mapping(evidence.task.get("success")).get("max_forgetting")),
             cases=build_cases(evidence, focus, scale),
             confusion=build_confusion(evidence, focus),

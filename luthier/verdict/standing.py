@@ -115,7 +115,7 @@ def stand(
     beats: Known = "yes"
     for floor in floors:
         pair = comparison.pairs[arm.name, floor.name]
-        (low, high), lead = pair.interval, pair.difference
+        (low, high), lead = pair.joint_interval, pair.difference
         if low > 0:
             continue
         said = f"{wording.interval_of_difference(pair.interval)} points"
@@ -128,9 +128,8 @@ def stand(
         elif beats != "no":
             beats = "unknown"
             half, gap = (lead - low, lead) if lead > 0 else (high - lead, success.margin - lead)
-            doubts.append(
-                (f"whether {arm.name} beats {floor.name}", rows_for(comparison, half, gap))
-            )
+            rows = rows_for(comparison, half, gap, comparison.floor_level)
+            doubts.append((f"whether {arm.name} beats {floor.name}", rows))
     reaches: Known = "yes"
     if success.at_least is not None and arm.score < success.at_least:
         wanted, high = success.at_least, arm.interval[1]

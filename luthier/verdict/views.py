@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from luthier.evaluation import costs
+from luthier.task import Prices
 from luthier.verdict.evidence import JSON, Arm, Evidence, dicts, mapping, text
 from luthier.verdict.formatting import (
     DASH,
@@ -83,7 +85,8 @@ def ranked(evidence: Evidence) -> list[Arm]:
 
 
 def unscored(evidence: Evidence) -> list[tuple[str, str]]:
-    """(name, reason) of the arms without a score, and of those that were left out of the run."""
+    """(names, reason) of the arms without a score, and of those that were left out of the run;
+    those with the same reason together."""
     have = {arm.name for arm in ranked(evidence)}
     failed = [
         (arm.name, "failed: " + (arm.failed or "it has no score, and no reason was recorded"))
@@ -94,7 +97,10 @@ def unscored(evidence: Evidence) -> list[tuple[str, str]]:
         (text(item.get("name")), "left out: " + (text(item.get("why")) or "no reason recorded"))
         for item in dicts(evidence.manifest.get("left_out"))
     ]
-    return failed + left_out
+    together: dict[str, list[str]] = {}
+    for name, reason in failed + left_out:
+        together.setdefault(reason, []).append(name)
+    return [(", ".join(names), reason) for reason, names in together.items()]
 
 
 def detectable(evidence: Evidence, scale: Scale) -> str:
@@ -161,7 +167,7 @@ def score_table(evidence: Evidence, scale: Scale, metric: str) -> Table:
                 scale.difference_interval(versus.get("interval")),
             )
         lines.append(
-            _line(
+            line_of(
                 evidence,
                 arm,
                 Cell(scale.show(arm.result.get("score"))),
@@ -187,7 +193,8 @@ def score_table(evidence: Evidence, scale: Scale, metric: str) -> Table:
     )
 
 
-def _line(evidence: Evidence, arm: Arm, *cells: Cell) -> Line:
+def line_of(evidence: Evidence, arm: Arm, *cells: Cell) -> Line:
+    """An arm's row of a table."""
     return Line(arm.name, is_recommended(evidence, arm), tag_of(evidence, arm), cells)
 
 
@@ -208,7 +215,7 @@ def cost_table(evidence: Evidence, focus: Arm | None) -> Table:
         ]
         if focus is not None and len(arms) > 1:
             cells.append(Cell(DASH if arm is focus else break_even(focus, arm)))
-        lines.append(_line(evidence, arm, *cells))
+        lines.append(line_of(evidence, arm, *cells))
     heads = [
         "Training time",
         "Training tokens/s",
@@ -235,23 +242,27 @@ def break_even(focus: Arm, other: Arm) -> str:
     Time for N answers is training + N x seconds per answer, so the two meet at
     N = (training difference) / (difference per answer).
     """
-    times = [number(arm.cost(key)) for arm in (focus, other) for key in _TIMES]
-    if any(value is None for value in times):
+    own, theirs = (spending_of(arm) for arm in (focus, other))
+    if own is None or theirs is None:
         return DASH
-    train, each, other_train, other_each = (value or 0.0 for value in times)
-    more_training, saved_each = train - other_train, other_each - each
-    if more_training == 0 and saved_each == 0:
-        return "the same"
-    if more_training <= 0 and saved_each >= 0:
-        return "always"
-    if more_training >= 0 and saved_each <= 0:
-        return "never"
-    answers = max(1.0, more_training / saved_each)
-    rounded = f"{float(f'{answers:.3g}'):,.0f}"
-    return f"from {rounded} answers on" if saved_each > 0 else f"up to {rounded} answers"
+    found = costs.break_even(own, theirs)
+    if found.answers is None:
+        return found.when
+    rounded = f"{float(f'{found.answers:.3g}'):,.0f}"
+    return f"from {rounded} answers on" if found.when == "from" else f"up to {rounded} answers"
 
 
-_TIMES = ("train_seconds", "seconds_per_answer")
+def spending_of(arm: Arm, prices: Prices | None = None) -> costs.Spending | None:
+    """What an arm spends, in seconds or by prices; None where that is not known."""
+    return costs.spending({key: number(arm.cost(key)) for key in _SPENT}, prices)
+
+
+_SPENT = (
+    "train_seconds",
+    "seconds_per_answer",
+    "prompt_tokens_per_answer",
+    "completion_tokens_per_answer",
+)
 
 
 def forgetting_table(evidence: Evidence) -> Table | None:
@@ -260,29 +271,42 @@ def forgetting_table(evidence: Evidence) -> Table | None:
     areas: dict[str, None] = {}
     for arm in arms:
         areas.update(dict.fromkeys(mapping(mapping(arm.result.get("forgetting")).get("probes"))))
+    read = any(mapping(arm.result.get("forgetting")).get("bits_per_byte") for arm in arms)
     lines = []
     for arm in arms:
         found = mapping(arm.result.get("forgetting"))
         if not found:
             said = "weights unchanged" if _unchanged(arm) else "not measured"
-            lines.append(_line(evidence, arm, Cell(said), *[Cell(DASH) for _ in areas]))
+            lines.append(line_of(evidence, arm, Cell(said), *[Cell(DASH) for _ in areas]))
             continue
         ends = pair(found.get("interval"))
         sub = f"{plain(ends[0] * 100)} to {plain(ends[1] * 100)}" if ends else ""
         drop = number(found.get("drop"))
         probes = mapping(found.get("probes"))
         lines.append(
-            _line(
+            line_of(
                 evidence,
                 arm,
                 Cell(DASH if drop is None else plain(drop * 100), sub),
+                *([_bits(mapping(found.get("bits_per_byte")))] if read else []),
                 *[_probe(mapping(probes.get(area))) for area in areas],
             )
         )
     if not lines:
         return None
-    heads = ("Drop, points", *(words(text(area)) for area in areas))
+    text_head = ("Bits per byte of text",) if read else ()
+    heads = ("Drop, points", *text_head, *(words(text(area)) for area in areas))
     return Table("General ability before and after training", heads, tuple(lines))
+
+
+def _bits(found: JSON) -> Cell:
+    """Bits per byte before -> after, and the interval of the change."""
+    before, after = number(found.get("before")), number(found.get("after"))
+    if before is None or after is None:
+        return Cell(DASH)
+    ends = pair(found.get("interval"))
+    sub = f"change {ends[0]:+.3f} to {ends[1]:+.3f}" if ends else ""
+    return Cell(f"{before:.3f} → {after:.3f}", sub)
 
 
 def _unchanged(arm: Arm) -> bool:

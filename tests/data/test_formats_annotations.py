@@ -387,3 +387,9 @@ def test_a_task_takes_the_recipe_of_its_format(tmp_path: Path) -> None:
         "`format` says."
     )
     assert sum(len(part) for _, part in prepared.splits.items()) == 60
+
+
+def test_rows_that_only_begin_like_argilla_are_a_table(tmp_path: Path) -> None:
+    rows = [{"fields": {"a": 1}, "responses": {"x": [{"value": 1}]}, "suggestions": 5}]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    assert detect("rows.json", tmp_path).format is None

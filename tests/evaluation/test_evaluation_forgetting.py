@@ -51,10 +51,17 @@ def test_areas_are_told_apart() -> None:
         [True, False, True, False, False],
         seed=0,
     )
-    assert found["probes"] == {
-        "a": {"before": 1.0, "after": 0.5, "n": 2},
-        "b": {"before": 0.6667, "after": 0.3333, "n": 3},
+    said = {
+        area: {key: value for key, value in one.items() if key != "interval"}
+        for area, one in found["probes"].items()
     }
+    assert said == {
+        "a": {"before": 1.0, "after": 0.5, "drop": 1.0, "n": 2},
+        "b": {"before": 0.6667, "after": 0.3333, "drop": 0.6667, "n": 3},
+    }
+    for one in found["probes"].values():
+        low, high = one["interval"]
+        assert low < one["drop"] < high
 
 
 def test_the_interval_is_that_of_paired_changes() -> None:

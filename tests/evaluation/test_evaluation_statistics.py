@@ -25,6 +25,7 @@ counts = st.integers(0, 60)
 
 
 @given(st.integers(1, 500), st.data())
+@settings(deadline=None)
 def test_wilson_equals_scipy(n, data):
     from scipy.stats import binomtest
 
@@ -40,6 +41,7 @@ def test_wilson_of_nothing():
 
 
 @given(counts, counts)
+@settings(deadline=None)
 def test_mcnemar_equals_the_exact_binomial_test(b, c):
     from scipy.stats import binomtest
 
@@ -77,6 +79,7 @@ def test_paired_interval_without_correlation_adds_squares():
 
 
 @given(counts, counts, counts, counts)
+@settings(deadline=None)
 def test_paired_interval_holds_the_difference_and_turns_around(both, b, c, neither):
     n = both + b + c + neither
     if n == 0:

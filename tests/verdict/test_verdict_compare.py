@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from luthier.evaluation.scoring import METRICS
 from luthier.evaluation.statistics import holm, mcnemar_exact, paired_interval, wilson_interval
-from luthier.verdict.compare import ArmResult, compare, joint_level
+from luthier.verdict.compare import ArmResult, compare, floor_level, joint_level
 
 ACCURACY = METRICS.get("accuracy")
 TOKEN_F1 = METRICS.get("f1")
@@ -58,10 +58,12 @@ def test_pairs_are_consistent(count, seed, metric):
         )
     best = compared.best
     assert compared.arm(best).score == max(a.score for a in compared.arms)
-    others = [a.name for a in arms if a.name != best]
-    assert [compared.p_adjusted[name] for name in others] == pytest.approx(
-        holm([compared.pairs[name, best].p for name in others])
-    )
+    # every pair could have been the one between the best and another
+    pairs = [(a.name, b.name) for i, a in enumerate(arms) for b in arms[i + 1 :]]
+    adjusted = dict(zip(pairs, holm([compared.pairs[pair].p for pair in pairs]), strict=True))
+    assert compared.p_adjusted == {
+        other: p for pair, p in adjusted.items() if best in pair for other in pair if other != best
+    }
 
 
 def test_other_metrics_and_clusters_are_resampled():
@@ -115,6 +117,17 @@ def test_failed_arms_are_kept_and_not_compared():
 
 def test_joint_level():
     assert [round(joint_level(m), 4) for m in (1, 2, 3, 4, 6)] == [0.95, 0.95, 0.95, 0.9667, 0.98]
+
+
+def test_leads_over_a_floor_have_intervals_of_their_own_level():
+    assert [round(floor_level(m), 4) for m in (1, 2, 5, 10)] == [0.95, 0.975, 0.99, 0.995]
+    right = [1] * 60 + [0] * 40
+    arms = [arm("majority", right[::-1], floor=True), arm("one", right), arm("other", right)]
+    compared = compare(arms, ACCURACY)
+    lead, between = compared.pairs["one", "majority"], compared.pairs["one", "other"]
+    assert lead.joint_interval == paired_interval(20, 40, 40, 0, 0.975)
+    assert between.joint_interval == between.interval
+    assert (compared.joint_level, compared.floor_level) == (0.95, 0.975)
 
 
 def test_misuse():

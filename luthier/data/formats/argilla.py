@@ -31,8 +31,11 @@ def _flat(values: Values) -> bool:
 
 
 def _nested(values: Values) -> bool:
-    return isinstance(values.get("fields"), dict) and any(
-        isinstance(values.get(name), dict) for name in ("responses", "suggestions")
+    held = [values.get(name) for name in ("responses", "suggestions")]
+    return (
+        isinstance(values.get("fields"), dict)
+        and any(isinstance(one, dict) for one in held)
+        and all(one is None or isinstance(one, dict) for one in held)
     )
 
 

@@ -22,7 +22,7 @@ FOLDS = 5
 #: Characters up to which texts are also put through the sentence encoder: ten seconds on two cores.
 AFFORDABLE = 100_000
 #: Rows times classes up to which a logistic regression on pieces of words is fitted.
-FITTABLE = 60_000
+FITTABLE = 15_000
 #: Texts are read up to here; a label rarely hangs on what comes later.
 READ = 2_000
 #: A classifier that is right less often than this says little about single rows.

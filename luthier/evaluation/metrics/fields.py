@@ -88,7 +88,19 @@ def _reference(text: str, row: int) -> Pairs:
 
 @invalid_for("extraction")
 def _not_json(rows: ScoringRows) -> Sequence[bool]:
+    if rows.schema is not None and rows.schema.given:
+        return [problem is not None for problem in schema_problems(rows)]
     return [parse_json(prediction) is None for prediction in rows.predictions]
+
+
+def schema_problems(rows: ScoringRows) -> list[str | None]:
+    """For each answer what is wrong with it against the rows' schema; None for nothing."""
+    assert rows.schema is not None
+    problems: list[str | None] = []
+    for prediction in rows.predictions:
+        value = parse_json(prediction)
+        problems.append("it is not JSON" if value is None else rows.schema.problem(value))
+    return problems
 
 
 class Fields(Counted):

@@ -1,8 +1,10 @@
 """Exact match, and the token F1 of SQuAD (Rajpurkar 2016, 2018).
 
 SQuAD's normalisation: lower case, no punctuation, no articles, single spaces. A reference that is a
-JSON list of strings is several right answers: the best match counts. An empty list, or an empty
-string, says the question has no answer; then only an empty answer is right.
+JSON list of strings is several right answers: the best match counts. An empty list, an empty
+string, or the word "unanswerable" says the question has no answer; then only an answer that says so
+is right, the empty one or that word. Where a test has such questions, as SQuAD 2.0, the answers to
+the others and those that should say so are also counted by themselves.
 """
 
 from __future__ import annotations
@@ -13,10 +15,22 @@ import string
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from luthier.evaluation.metrics.fields import same_fields
-from luthier.evaluation.scoring import RowMean, ScoringRows, invalid_for, offer
+from luthier.evaluation.scoring import (
+    Array,
+    Metric,
+    RowMean,
+    ScoringRows,
+    invalid_for,
+    offer,
+    ratio,
+)
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
+#: What says that a question has no answer, normalised.
+_NO_ANSWER = frozenset({"", "unanswerable"})
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -25,9 +39,16 @@ def normalise_answer(text: str) -> str:
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
 
 
+def abstains(text: str) -> bool:
+    """Whether an answer says that there is none."""
+    return normalise_answer(text) in _NO_ANSWER
+
+
 def right_answers(reference: str) -> list[str]:
     """The answers a reference allows; [""] for a question without an answer."""
     text = reference.strip()
+    if abstains(text):
+        return [""]
     if text.startswith("[") and text.endswith("]"):
         try:
             values = json.loads(text)
@@ -55,7 +76,10 @@ def token_f1(reference: str, prediction: str) -> float:
 
 def _best(rows: ScoringRows, compare: Callable[[str, str], float]) -> list[float]:
     return [
-        max(compare(answer, prediction) for answer in right_answers(reference))
+        max(
+            compare(answer, "" if abstains(prediction) else prediction)
+            for answer in right_answers(reference)
+        )
         for reference, prediction in zip(rows.references, rows.predictions, strict=True)
     ]
 
@@ -98,4 +122,36 @@ class TokenF1(RowMean):
         return _best(rows, token_f1)
 
 
-offer(ExactMatch(), TokenF1())
+class OfSomeQuestions(Metric):
+    """Token F1 of the questions that have an answer, or of those that have none (there: the share
+    of answers that say so); SQuAD 2.0 calls them HasAns and NoAns. It describes."""
+
+    kinds, decides = frozenset({"qa"}), False
+
+    def __init__(self, name: str, title: str, *, answerable: bool) -> None:
+        self.name, self.title, self._answerable = name, title, answerable
+
+    def applies(self, rows: ScoringRows) -> bool:
+        """Whether there are questions with and without an answer."""
+        return len(set(_answerable(rows))) == 2
+
+    def statistics(self, rows: ScoringRows) -> Array:
+        """[F1, 1] for a question that counts, [0, 0] for another; (n, 2)."""
+        counts = np.array(_answerable(rows)) == self._answerable
+        return np.stack([_best(rows, token_f1) * counts, counts], axis=-1).astype(np.float64)
+
+    def value(self, summed: Array) -> Array:
+        """Sum of F1 / questions that count."""
+        return ratio(summed[..., 0], summed[..., 1])
+
+
+def _answerable(rows: ScoringRows) -> list[bool]:
+    return ["" not in right_answers(reference) for reference in rows.references]
+
+
+offer(
+    ExactMatch(),
+    TokenF1(),
+    OfSomeQuestions("has_answer_f1", "token F1 of questions with an answer", answerable=True),
+    OfSomeQuestions("no_answer_f1", "right abstentions", answerable=False),
+)

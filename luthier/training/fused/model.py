@@ -125,7 +125,14 @@ def fuse(model: Any, *, recompute: bool = False) -> bool:
         for plan in plans
         if plan is not None
     ]
-    head = model.get_output_embeddings()
+    # weights that are still views of the file they were loaded from would keep all of it in memory
+    joined = {id(p) for layer in layers for one in layer.joined for p in one.parameters}
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if id(parameter) not in joined:
+                parameter.data = parameter.data.clone()
+    find_head = getattr(model, "get_output_embeddings", None)
+    head = find_head() if find_head else None
     tied = head is not None and head.weight is inner.embed_tokens.weight
     _FUSED[model] = Fused(inner, layers, tied)
     return True

@@ -1,0 +1,145 @@
+"""Whether an arm knows when it is right: calibration, and answering only what it is surest of.
+
+References:
+    Guo et al. 2017, "On Calibration of Modern Neural Networks" (expected calibration error);
+    Geifman & El-Yaniv 2017, "Selective Classification for Deep Neural Networks".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from luthier.evaluation.statistics import Interval, wilson_interval
+
+Array = NDArray[np.float64]
+
+BINS = 15
+#: The share of answers that `Calibration.kept` speaks of.
+KEPT = 0.8
+#: Points of the curve that are written down.
+_POINTS = 20
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Answers whose confidence lies in (low, high]: how many, mean confidence, share right."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How confidence and being right go together.
+
+    Attributes:
+        ece: expected calibration error, sum over bins of n / N |accuracy - confidence|.
+        confidence: the mean confidence.
+        accuracy: the share that is right.
+        bins: those that hold answers.
+        curve: (share answered, accuracy of that share), the surest answers first.
+        area: the mean accuracy over all shares answered; 1 is best.
+        kept: accuracy of the surest 80 %.
+        kept_interval: Wilson's, 95 %.
+    """
+
+    ece: float
+    confidence: float
+    accuracy: float
+    bins: tuple[Bin, ...]
+    curve: tuple[tuple[float, float], ...]
+    area: float
+    kept: float
+    kept_interval: Interval
+
+    def to_dict(self) -> dict[str, Any]:
+        """For verdict.json."""
+        return {
+            "ece": self.ece,
+            "confidence": self.confidence,
+            "accuracy": self.accuracy,
+            "bins": [vars(one) for one in self.bins],
+            "selective": {
+                "curve": [list(point) for point in self.curve],
+                "area": self.area,
+                "kept": KEPT,
+                "accuracy_of_kept": self.kept,
+                "interval_of_kept": list(self.kept_interval),
+            },
+        }
+
+
+def confidence_of(row: Mapping[str, Any]) -> float | None:
+    """How sure an arm was of the answer in a row of predictions.jsonl; None where it does not tell.
+
+    That is its `confidence`, else the probability of the label it answered.
+    """
+    value = row.get("confidence")
+    if value is None:
+        chances = row.get("probabilities")
+        value = chances.get(row.get("prediction")) if isinstance(chances, Mapping) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        return None
+    return float(value)
+
+
+def calibrate(confidence: Sequence[float] | Array, right: Sequence[float] | Array) -> Calibration:
+    """Hold confidences against what was right.
+
+    Args:
+        confidence: (n,) from 0 to 1, n at least 1.
+        right: (n,) 1 for a right answer, 0 for a wrong one, or what lies between.
+    """
+    sure, good = np.asarray(confidence, dtype=float), np.asarray(right, dtype=float)
+    if sure.shape != good.shape or sure.ndim != 1 or not len(sure):
+        raise ValueError(f"{sure.shape} confidences for {good.shape} answers")
+    bins = _binned(sure, good)
+    curve = selective_accuracy(sure, good)
+    n = len(curve)
+    kept = math.ceil(KEPT * n - 1e-9)
+    shown = sorted({max(1, math.ceil(n * i / _POINTS)) for i in range(1, _POINTS + 1)})
+    return Calibration(
+        ece=sum(one.n * abs(one.accuracy - one.confidence) for one in bins) / n,
+        confidence=float(sure.mean()),
+        accuracy=float(good.mean()),
+        bins=bins,
+        curve=tuple((k / n, float(curve[k - 1])) for k in shown),
+        area=float(curve.mean()),
+        kept=float(curve[kept - 1]),
+        kept_interval=wilson_interval(min(float(curve[kept - 1]) * kept, kept), kept),
+    )
+
+
+def selective_accuracy(confidence: Array, right: Array) -> Array:
+    """(n,): accuracy of the k surest answers, k from 1 to n.
+
+    Equally sure answers have no order; each then counts what they have right on average.
+    """
+    _, group = np.unique(-confidence, return_inverse=True)
+    mean = np.bincount(group, weights=right) / np.bincount(group)
+    order = np.argsort(group, kind="stable")
+    return np.asarray(np.cumsum(mean[group][order]) / np.arange(1, len(right) + 1))
+
+
+def _binned(sure: Array, good: Array) -> tuple[Bin, ...]:
+    edges = np.linspace(0, 1, BINS + 1)
+    places = np.clip(np.searchsorted(edges, sure, side="left") - 1, 0, BINS - 1)
+    return tuple(
+        Bin(
+            low=float(edges[place]),
+            high=float(edges[place + 1]),
+            n=int((places == place).sum()),
+            confidence=float(sure[places == place].mean()),
+            accuracy=float(good[places == place].mean()),
+        )
+        for place in np.unique(places)
+    )

@@ -1,0 +1,1 @@
+"""Kinds of judge, one file each; see `luthier.evaluation.judging`."""
