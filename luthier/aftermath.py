@@ -101,7 +101,10 @@ class Aftermath:
         from luthier.evaluation.memorisation.auditing import Auditor
 
         prompt = getattr(answerer, "prompt", None)
-        if not self._task.memorisation or prompt is None:
+        wanted = self._task.memorisation
+        if wanted is None:
+            wanted = bool(self._task.training.canaries)
+        if not wanted or prompt is None:
             return None
         if self._auditor is None:
             self._auditor = Auditor(

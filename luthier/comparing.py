@@ -100,11 +100,11 @@ def run(
     planned, left_out = choose_arms(task)
     probes = probes_of(task) if any(ARMS.get(p.name).changes_weights for p in planned) else None
     prepared = prepare(task)
-    for note in prepared.notes:
-        reporter.say(note)
     identity = identity_of(task, prepared.splits, prepared.labels)
     held = Run(Path(out) if out else _default_folder(task, identity, resume))
     with held.locked():
+        for note in prepared.notes:
+            reporter.say(note)
         held.check_free(identity, resume=resume)
         examined = examine(task, prepared, reporter)
         if warn:

@@ -449,7 +449,9 @@ class Task(Section):
     arms: Literal["auto"] | tuple[str, ...] = "auto"
     success: Success = Success()
     forgetting: Forgetting = Forgetting()
-    memorisation: bool = True  # whether it is looked for what a tuned model learned by heart
+    #: whether it is looked for what a tuned model learned by heart (a minute or two an arm); left
+    #: out, where `training.canaries` are planted
+    memorisation: bool | None = None
     wanted: tuple[str, ...] = ()
     training: Training = Training()
     stages: tuple[Stage, ...] = ()

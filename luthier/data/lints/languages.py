@@ -47,6 +47,18 @@ class Mix:
 @LINTS.register("languages")
 def languages(context: LintContext) -> Iterator[Finding]:
     """Outputs, or inputs, in more than one language."""
+    try:
+        _identifier()
+    except OSError as error:
+        yield Finding(
+            "languages",
+            "note",
+            0,
+            (),
+            f"What languages the rows are in could not be told: {error.strerror or error}.",
+            "Make room where temporary files go.",
+        )
+        return
     for mix in mixes(context):
         others = dict(list(mix.shares.items())[1:])
         rows = [row for code in others for row in mix.examples[code]]
@@ -100,7 +112,10 @@ def _mixes(context: LintContext) -> Iterator[Mix]:
 
 def identify(texts: Sequence[str]) -> list[str | None]:
     """ISO 639-1 codes by py3langid; None for what is too short, or too close between languages."""
-    classify = _identifier()
+    try:
+        classify = _identifier()
+    except OSError:  # its model is unpacked into a temporary file
+        return [None] * len(texts)
     codes: list[str | None] = []
     for text in texts:
         plain = " ".join(_NOISE.sub(" ", text[:READ]).split())

@@ -60,8 +60,12 @@ class Fused:
         if prefix is not None:
             ids = torch.cat([prefix, ids])
         filling = -len(ids) % _MULTIPLE
+        words = self.inner.embed_tokens
         hidden = functional.embedding(
-            functional.pad(ids, (0, filling)), self.inner.embed_tokens.weight, sparse=self.tied
+            functional.pad(ids, (0, filling)),
+            words.weight,
+            padding_idx=words.padding_idx,  # whose row the module gives no gradient
+            sparse=self.tied,
         )
         with torch.no_grad():
             positions = torch.arange(first + max(lengths), device=ids.device)[None]
