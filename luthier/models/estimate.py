@@ -165,6 +165,7 @@ def estimate(
     rate: float | None = None,
     fused: bool | None = None,
     micro_batches: int = 1,
+    held: int = 0,
 ) -> Estimate:
     """What using a model in one way takes on this machine.
 
@@ -181,6 +182,8 @@ def estimate(
         rate: matrix products in operations a second; measured here when None (0.2 s, once).
         fused: whether the hand-written layers train it; where they can when None.
         micro_batches: of a step, whose gradients are added up.
+        held: bytes that this process holds already, the model included, where it is going to do it:
+            what earlier work left there stays.
     """
     machine = machine or this_machine()
     if fused is None:
@@ -195,12 +198,13 @@ def estimate(
     pieces = _memory(
         info, use, micro_tokens, row_tokens, rank, width, trained_fraction, fused, micro_batches
     )
+    pieces["program"] = max(pieces["program"], held - pieces["weights"])
     peak = sum(pieces.values())
     flops = _flops(info, use, row_tokens, trained_fraction, rank)
     share = _BY_HAND[use] if fused else _EFFICIENCY[use]
     speed = rate * share / flops
     trained = lora_parameters(info, rank) if use == "lora" else info.parameters
-    room = machine.gpus[0].memory if machine.gpus else machine.memory_available + _own()
+    room = machine.gpus[0].memory if machine.gpus else machine.memory_available + process_bytes()
     how = (
         f"{_gb(peak)} = "
         + " + ".join(f"{_gb(size)} {what}" for what, size in pieces.items())
@@ -319,8 +323,8 @@ def matrix_rate(precision: Literal["float32", "bfloat16"], gpu: bool = False) ->
     return 2 * rows * inner * columns / statistics.median(spent)
 
 
-def _own() -> int:
-    """What this process already holds, which an estimate of the whole process counts again."""
+def process_bytes() -> int:
+    """What this process already holds."""
     import psutil
 
     return int(psutil.Process().memory_info().rss)

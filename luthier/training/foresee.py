@@ -57,6 +57,7 @@ def foresee(
     *,
     machine: Machine | None = None,
     rate: float | None = None,
+    held: int = 0,
 ) -> Foreseen:
     """What training on items will take on this machine.
 
@@ -65,7 +66,7 @@ def foresee(
         config: of the stage.
         objective: knows what a micro-batch computes once.
         items: at least one.
-        machine, rate: as for `estimate`.
+        machine, rate, held: as for `estimate`.
     """
     from luthier.models.estimate import HAND_WRITTEN, estimate
     from luthier.models.machine import this_machine
@@ -117,6 +118,7 @@ def foresee(
             machine=machine,
             rate=rate,
             fused=fused,
+            held=held,
             micro_batches=most or max(len(step) for step in parts),
         )
 

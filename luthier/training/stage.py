@@ -117,6 +117,7 @@ def train_stage(
 
     from luthier.generation.local import Generator
     from luthier.models import adapters
+    from luthier.models.estimate import process_bytes
     from luthier.models.machine import PeakMemory, this_machine
     from luthier.models.pool import give_back_memory
     from luthier.models.tuned import base_record
@@ -230,7 +231,8 @@ def train_stage(
         trained_parameters, total = adapters.counts(model)
         movement = Movement(model) if asked else None
         reporter.event("training", method=method, config=config.model_dump(mode="json"))
-        foreseen = foresee(info, config, objective, [getattr(one, "item", one) for one in draws])
+        plain = [getattr(one, "item", one) for one in draws]
+        foreseen = foresee(info, config, objective, plain, held=process_bytes())
         reporter.event("estimate", **foreseen.to_dict())
         if foreseen.instead:
             reporter.say(f"This may not fit: {foreseen.instead}.")

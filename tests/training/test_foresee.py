@@ -106,3 +106,13 @@ def test_the_hand_written_layers_run_what_is_said_of_them(tiny_model: Path, meth
     model = tuning.prepare(model, wishes, base=str(tiny_model))
     with fusing(model, True) as fast:
         assert not tuning.fused or fast
+
+
+def test_what_the_process_holds_already_stays() -> None:
+    def peak(held: int) -> int:
+        settings = config("lora")
+        told = foresee(SMOLLM2, settings, Sft(), rows(), machine=BOX, rate=4e11, held=held)
+        return told.peak_memory_bytes
+
+    assert peak(0) == peak(10**8)  # less than the libraries take
+    assert peak(4 * 10**9) - peak(3 * 10**9) == 10**9
