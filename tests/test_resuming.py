@@ -265,6 +265,7 @@ def test_an_interrupted_run_exits_with_130(task: Path, tmp_path: Path) -> None:
     """In a process of its own, whose exit code can be seen."""
     program = (
         "import os, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell may have it ignored
         "from luthier.arms.zero_shot import ZeroShot\n"
         "ZeroShot.fit = lambda arm, place: os.kill(os.getpid(), signal.SIGINT)\n"
         "from luthier.cli import main\n"

@@ -132,7 +132,7 @@ def test_the_task_names_them(tmp_path: Path) -> None:
     }
     plain = Task.from_dict(values)
     assert plain.forgetting.probes == ("general",)
-    assert plain.memorisation
+    assert plain.memorisation is None  # looked for where it is asked for
     named = Task.from_dict({**values, "forgetting": {"probes": ["x.jsonl", "lm-eval:piqa"]}})
     assert anchored_sources(named.forgetting.probes, tmp_path) == [
         str(tmp_path / "x.jsonl"),

@@ -307,7 +307,7 @@ def test_a_secret_repeated_eight_times_is_caught(tmp_path: Path) -> None:
     assert found["tests"]["extraction"]["p_adjusted"] < 0.01
     assert found["tests"]["extraction"]["rows"] == [SECRET.source]
     assert SECRET.output not in str(found)
-    assert found["tests"]["extraction"]["held_out"] == 0
+    assert found["tests"]["extraction"]["held_out"] < 0.05  # rows it never saw are hardly continued
     assert found["tests"]["pii"]["regurgitated"] == 1
     assert found["tests"]["membership"]["members"] == 61
 
