@@ -28,8 +28,8 @@ from luthier.evaluation.scoring import ScoringRows
 from luthier.files import hash_of, read_json, write_json
 from luthier.generation.answers import Answer
 from luthier.progress import Reporter
-from luthier.task import Judge as Wanted
 from luthier.task import Task
+from luthier.task_sections import Judge as Wanted
 
 
 class Court:

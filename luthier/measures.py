@@ -16,7 +16,8 @@ from luthier.evaluation import behaviour, calibration, costs
 from luthier.evaluation.scoring import METRICS, Metric
 from luthier.evaluation.slices import FEWEST, by_slice, slice_rows
 from luthier.evaluation.topics import topics
-from luthier.task import Kind, Prices, Task
+from luthier.task import Task
+from luthier.task_sections import Kind, Prices
 
 #: Test rows that are embedded at most; one takes a CPU about 10 ms.
 _EMBEDDED = 1_000

@@ -17,7 +17,7 @@ from luthier.files import read_jsonl
 from luthier.generation.answers import Answer
 from luthier.measures import measures_of_arm
 from luthier.runs import Run
-from luthier.task import Kind
+from luthier.task_sections import Kind
 from luthier.verdict.compare import ArmResult
 
 

@@ -11,7 +11,8 @@ from luthier.arms.linear_probe import ENCODER
 from luthier.errors import InputError
 from luthier.files import read_json, write_json
 from luthier.models.pool import ModelPool
-from luthier.task import Task, Training
+from luthier.task import Task
+from luthier.task_sections import Training
 
 _STAGE = "train.json"
 #: Tokens that a small encoder trains in a second, to plan with: a floor measured on two cores.

@@ -16,7 +16,7 @@ from luthier.data.near_duplicates import NEAR, Nearness, find_twins
 from luthier.data.times import parse_times
 from luthier.data.words import folded_words
 from luthier.errors import InputError, did_you_mean
-from luthier.task import Split
+from luthier.task_sections import Split
 
 _ONLY_EQUAL = Nearness(share=0.0)
 

@@ -23,7 +23,8 @@ from luthier.data.repairs import mend_value
 from luthier.errors import InputError
 from luthier.files import write_atomically
 from luthier.progress import Reporter
-from luthier.task import Data, Task
+from luthier.task import Task
+from luthier.task_sections import Data
 
 #: What a change does to a row.
 CHANGED, DROPPED, LISTED = "changed", "dropped", "listed"

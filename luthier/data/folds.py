@@ -10,7 +10,7 @@ from luthier.data.shares import rank
 from luthier.data.stratify import distribute
 from luthier.data.units import units_of
 from luthier.errors import InputError
-from luthier.task import Split
+from luthier.task_sections import Split
 
 
 def folds(

@@ -13,7 +13,7 @@ from luthier.data.template_rows import TemplateRows
 from luthier.data.templates import compile_template
 from luthier.errors import InputError
 from luthier.files import hash_of
-from luthier.task import Data
+from luthier.task_sections import Data
 
 _Convert = Callable[[SourceRow], tuple[Conversation, Message]]
 

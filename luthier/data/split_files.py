@@ -25,7 +25,7 @@ from luthier.data.splits import cut_sizes
 from luthier.errors import InputError, did_you_mean
 from luthier.files import folder_atomically, hash_of
 from luthier.progress import Reporter, tracked
-from luthier.task import Limit, Split
+from luthier.task_sections import Limit, Split
 
 #: Columns that are taken for the text that decides what is a near-duplicate, where none is named.
 _TEXTS = ("input", "instruction", "prompt", "question", "text", "sentence", "content")

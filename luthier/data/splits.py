@@ -21,7 +21,7 @@ from luthier.data.frozen import Frozen, read_frozen, row_hash, write_frozen
 from luthier.data.shares import pick, rank
 from luthier.data.stored import chosen_from
 from luthier.errors import InputError
-from luthier.task import Limit, Split
+from luthier.task_sections import Limit, Split
 
 #: (largest, smallest) size of a split that is cut, in rows, unless a limit says else.
 TEST_SIZE = (500, 20)

@@ -24,7 +24,7 @@ from luthier.errors import InputError
 from luthier.files import hash_of
 from luthier.models.catalogue import cache_folder
 from luthier.progress import Reporter, tracked
-from luthier.task import Data
+from luthier.task_sections import Data
 
 #: Sources of more bytes than this are worked on in files.
 LARGE = 32 << 20

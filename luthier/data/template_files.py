@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from luthier.data.template_library import LETTERS, LibraryTemplate, Phrasing, TemplateField
 from luthier.data.template_values import KINDS
 from luthier.errors import InputError
-from luthier.task import Kind
 from luthier.task_errors import explain
+from luthier.task_sections import Kind
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable

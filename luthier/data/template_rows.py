@@ -27,7 +27,7 @@ from luthier.data.template_rendering import (
     row_key,
 )
 from luthier.errors import InputError
-from luthier.task import Data
+from luthier.task_sections import Data
 
 #: `data.phrasing: all` mixes them.
 ALL = "all"

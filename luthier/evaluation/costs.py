@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from luthier.task import Prices
+from luthier.task_sections import Prices
 
 #: What a row of predictions.jsonl says an answer took.
 _TAKEN = ("seconds", "prompt_tokens", "completion_tokens")

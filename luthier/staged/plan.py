@@ -14,7 +14,8 @@ from luthier.data.prepare import Prepared, prepare
 from luthier.data.sources import understood
 from luthier.errors import InputError
 from luthier.files import hash_of
-from luthier.task import Stage, Task
+from luthier.task import Task
+from luthier.task_sections import Stage
 
 
 @dataclass(frozen=True)

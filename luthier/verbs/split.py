@@ -49,7 +49,7 @@ def split(
     from luthier.data.split_files import Wish, split_file
     from luthier.display import Display
     from luthier.errors import InputError
-    from luthier.task import Split
+    from luthier.task_sections import Split
     from luthier.verbs.refused import show_refused
 
     try:

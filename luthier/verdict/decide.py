@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from luthier.evaluation import statistics
-from luthier.task import Success
+from luthier.task_sections import Success
 from luthier.verdict import wording
 from luthier.verdict.compare import LEVEL, Compared, Comparison
 from luthier.verdict.standing import ANSWERS, POWER, Standing, constraints, rows_to_tell, stand

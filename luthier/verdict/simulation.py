@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from luthier.evaluation.scoring import METRICS
-from luthier.task import Success
+from luthier.task_sections import Success
 from luthier.verdict.compare import ArmResult, Comparison, compare
 from luthier.verdict.decide import Decision, decide
 

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from luthier.evaluation.costs import BreakEven, break_even, has_prices
-from luthier.task import Prices
+from luthier.task_sections import Prices
 from luthier.verdict.evidence import JSON, Arm, Evidence, mapping
 from luthier.verdict.formatting import DASH, NBSP, count, figure, memory, number, seconds
 from luthier.verdict.lines import MOST_LINES, Drawing, Series, Ticks, line_plot

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from luthier.evaluation import statistics
-from luthier.task import Success
+from luthier.task_sections import Success
 from luthier.verdict import wording
 from luthier.verdict.compare import LEVEL, Compared, Comparison, Pair
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from luthier.evaluation import costs
-from luthier.task import Prices
+from luthier.task_sections import Prices
 from luthier.verdict.evidence import JSON, Arm, Evidence, dicts, mapping, text
 from luthier.verdict.formatting import (
     DASH,

@@ -13,7 +13,7 @@ from luthier.data.examples import Example, Message, Splits, content_hash
 from luthier.data.shares import allocate
 from luthier.data.splits import cut_sizes, make_splits
 from luthier.errors import InputError
-from luthier.task import Limit
+from luthier.task_sections import Limit
 
 
 def example(

@@ -17,7 +17,7 @@ from luthier.data.template_library import library_template
 from luthier.data.template_rows import TemplateRows
 from luthier.data.templates import compile_template
 from luthier.errors import InputError
-from luthier.task import Data
+from luthier.task_sections import Data
 
 ROW = {
     "a": "x",

@@ -14,7 +14,7 @@ from luthier.data.examples import Example, Message
 from luthier.data.folds import folds
 from luthier.data.near_duplicates import clusters
 from luthier.errors import InputError
-from luthier.task import Split
+from luthier.task_sections import Split
 
 
 def row(

@@ -15,7 +15,7 @@ from run_samples import files_below, luthier, read_jsonl
 from luthier.data.near_duplicates import clusters
 from luthier.data.split_files import Wish, split_file
 from luthier.progress import Bar, Reporter
-from luthier.task import Split
+from luthier.task_sections import Split
 
 Capture = pytest.CaptureFixture[str]
 

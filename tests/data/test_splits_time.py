@@ -17,7 +17,7 @@ from luthier.data.near_duplicates import clusters
 from luthier.data.splits import make_splits
 from luthier.data.times import parse_time, parse_times
 from luthier.errors import InputError
-from luthier.task import Limit, Split
+from luthier.task_sections import Limit, Split
 
 
 def row(

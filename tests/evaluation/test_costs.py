@@ -18,7 +18,8 @@ from luthier.evaluation.costs import (
     stored_bytes,
 )
 from luthier.models.energy import Energy
-from luthier.task import Prices, Task
+from luthier.task import Task
+from luthier.task_sections import Prices
 
 AMOUNT = st.floats(0, 1e6).map(lambda value: round(value, 3))
 TASK = {

@@ -10,7 +10,8 @@ import yaml
 
 from luthier.errors import InputError
 from luthier.jobs import train
-from luthier.task import Task, Training
+from luthier.task import Task
+from luthier.task_sections import Training
 from luthier.training.config import decide, refuse_ignored
 from luthier.training.method import METHODS
 

@@ -23,7 +23,8 @@ from luthier.errors import InputError, ModelError
 from luthier.models.tuned import load_any
 from luthier.progress import Reporter
 from luthier.prompts.prompt import Prompt
-from luthier.task import Task, Training
+from luthier.task import Task
+from luthier.task_sections import Training
 from luthier.training.batches import plan
 from luthier.training.checkpoints import Checkpoints
 from luthier.training.config import TrainingConfig

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from luthier.evaluation.scoring import METRICS
-from luthier.task import Success, Task
+from luthier.task import Task
+from luthier.task_sections import Success
 from luthier.verdict.compare import ArmResult, compare
 from luthier.verdict.decide import decide
 from luthier.verdict.document import build_verdict

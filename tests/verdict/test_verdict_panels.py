@@ -26,7 +26,8 @@ from luthier.generation.answers import Answer
 from luthier.measures import complete, measures_of_arm, measures_of_run
 from luthier.results import prediction_row
 from luthier.runs import Run
-from luthier.task import Prices, Task
+from luthier.task import Task
+from luthier.task_sections import Prices
 from luthier.verdict.compare import ArmResult
 from luthier.verdict.report import build_report
 

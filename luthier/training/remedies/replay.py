@@ -29,7 +29,8 @@ from luthier.data.reading import read_rows
 from luthier.data.recipes import make_examples
 from luthier.errors import InputError
 from luthier.files import hash_of, read_json, write_json
-from luthier.task import Data, Replay, Task
+from luthier.task import Task
+from luthier.task_sections import Data, Replay
 
 if TYPE_CHECKING:
     from luthier.generation.local import Generator

@@ -1,0 +1,1 @@
+"""Documents to an index, and from there to passages with citations."""

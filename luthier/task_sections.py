@@ -1,0 +1,404 @@
+"""The sections of task.yaml, each typed and closed to keys it does not know (`task.py`)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+Kind = Literal[
+    "classification",
+    "extraction",
+    "ner",
+    "qa",
+    "summarization",
+    "translation",
+    "generation",
+    "chat",
+]
+
+#: What the names of tasks and stages look like; they become folders.
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+class Section(BaseModel):
+    """A part of the task file: typed, frozen, closed to keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _not_true_or_false(cls, value: Any, info: ValidationInfo) -> Any:
+        # where a key takes no truth value, pydantic would take one for the number 0 or 1
+        truth: tuple[Any, ...] = (bool, bool | None)
+        if info.field_name and cls.model_fields[info.field_name].annotation in truth:
+            return value
+        given = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(one, bool) for one in given):
+            raise ValueError(
+                "YAML reads yes, no, on, off, true and false as truth values; put quotes around "
+                "the word if it is meant as text"
+            )
+        return value
+
+
+class Limit(Section):
+    """How many rows of each split to use; None means all."""
+
+    train: int | None = Field(default=None, ge=1)
+    validation: int | None = Field(default=None, ge=1)
+    test: int | None = Field(default=None, ge=1)
+
+
+class Split(Section):
+    """How validation and test are cut from the training rows, where they are not given.
+
+    Attributes:
+        test, validation: a share of the rows (below 1) or a number of them; left out, see
+            `data/splits.py`.
+        stratify: the column whose values every split has its share of, instead of the labels of a
+            classification; a list in it is several labels of one row.
+        time: the column with the time of a row; the newest rows become the test, the newest of
+            the rest validation.
+        near_duplicates: whether rows that differ in about one word in ten are kept on one side;
+            left out, they are where that leaves enough to cut.
+        lock: a file that remembers which rows were cut, so that they stay the test and validation
+            when rows are added; written when it is not there.
+    """
+
+    test: float | None = Field(default=None, gt=0)
+    validation: float | None = Field(default=None, gt=0)
+    stratify: str | None = Field(default=None, min_length=1)
+    time: str | None = Field(default=None, min_length=1)
+    near_duplicates: bool | None = None
+    lock: str | None = Field(default=None, min_length=1)
+
+    @field_validator("test", "validation")
+    @classmethod
+    def _share_or_number(cls, value: float | None) -> float | None:
+        if value is not None and value >= 1 and value != int(value):
+            raise ValueError("is a share below 1 or a whole number of rows")
+        return value
+
+    @model_validator(mode="after")
+    def _one_order(self) -> Split:
+        if self.stratify is not None and self.time is not None:
+            raise ValueError("rows are cut by `time` or by `stratify`, not by both")
+        return self
+
+
+class Data(Section):
+    """Where the rows are and how one becomes an input and an output; or, with `text`, a document of
+    raw text, for continued pre-training.
+
+    Attributes:
+        format: what the files are, a file of `data/formats` ("squad", "slack:Ada"), or "auto" for
+            what they look like; rows then are those of the format. It may tell how a row becomes
+            an input and an output, which need not be said then. Left out, rows are as in the file.
+    """
+
+    format: str | None = None
+    train: str
+    validation: str | None = None
+    test: str | None = None
+    input: str | None = None
+    output: str | None = None
+    template: str | None = None
+    messages: str | None = None
+    text: str | None = None
+    fields: dict[str, str] | None = None  # a template's field: the column that is it
+    phrasing: int | str | None = None  # of a template: "all" mixes them in training rows
+    evaluation_phrasing: int | str | None = None  # of validation and test rows; one fixed, or "all"
+    limit: Limit = Limit()
+    group: str | None = None
+    split: Split = Split()
+    benchmarks: tuple[str, ...] = ()  # files whose items training rows are searched for
+
+    @field_validator("*")
+    @classmethod
+    def _not_blank(cls, value: Any) -> Any:
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("is blank; give it a value, or leave the key out")
+        return value
+
+    @model_validator(mode="after")
+    def _one_way_to_read_a_row(self) -> Data:
+        ways = (self.input, self.template, self.messages, self.text)
+        given = sum(way is not None for way in ways)
+        if given > 1 or not (given or self.format):
+            raise ValueError(
+                "give exactly one of `input` (a template, with `output`), `template` (a name from "
+                "the library), `messages` (the column that holds the conversation) or `text` (a "
+                "template of raw text); or none, with `format: auto`, where the rows tell"
+            )
+        if self.text is not None and (self.test is not None or self.group is not None):
+            raise ValueError(
+                "raw text (`text`) has no `test` and no `group`; name held-out documents as "
+                "`validation`, or leave them to be cut"
+            )
+        if (self.input is None) != (self.output is None):
+            raise ValueError("`input` and `output` belong together: give both")
+        said = [k for k in ("fields", "phrasing", "evaluation_phrasing") if getattr(self, k)]
+        if said and self.template is None:
+            raise ValueError(f"`{said[0]}` belongs to `template`, a name from the library")
+        return self
+
+    @property
+    def tells(self) -> bool:
+        """Whether it says how a row becomes an example; else its `format` does."""
+        return any((self.input, self.template, self.messages, self.text))
+
+
+class Success(Section):
+    """What the winner must reach. All scores are fractions of 1.
+
+    Attributes:
+        at_least: the score below which nothing is worth deploying.
+        margin: how much worse than the best an arm may be and still count as good as the best
+            (the non-inferiority margin).
+        max_forgetting: how much of its general ability (chance-corrected accuracy) may be lost.
+        max_seconds_per_answer: on this machine.
+    """
+
+    at_least: float | None = Field(default=None, ge=0, le=1)
+    margin: float = Field(default=0.02, ge=0, lt=1)
+    max_forgetting: float | None = Field(default=0.05, ge=0, le=1)
+    max_seconds_per_answer: float | None = Field(default=None, gt=0)
+
+
+class Forgetting(Section):
+    """By what it is measured what a model forgot.
+
+    Attributes:
+        probes: where they come from (`evaluation/probe_sources.py`): "general" for those that come
+            with the project, files or folders of rows, "lm-eval:NAME".
+        limit: the most items of one file or task.
+    """
+
+    probes: tuple[str, ...] = Field(default=("general",), min_length=1)
+    limit: int | None = Field(default=None, ge=1)
+
+
+class Replay(Section):
+    """Rows of something else mixed into training, so that it is not forgotten.
+
+    Attributes:
+        source: `from` in the file: the path of a task, or of rows (jsonl with `messages`, or with
+            `instruction` and `output`); "general" for the prompts that come with the project; or
+            "self" for the same prompts answered by the model itself before it is tuned.
+        ratio: the share of all training examples that are replayed ones.
+    """
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    source: str = Field(default="general", alias="from", min_length=1)
+    ratio: float = Field(default=0.1, gt=0, lt=1)
+
+    @model_serializer
+    def _as_in_the_file(self) -> dict[str, Any]:
+        return {"from": self.source, "ratio": self.ratio}
+
+
+class Training(Section):
+    """What may be said about training; None leaves it to the default for the method and data.
+
+    Attributes:
+        objective: what is learned, a file of `training/objectives`: "sft" (the answers),
+            "pretrain" (raw text), "sequence-classification" and "token-classification" (a head for
+            labels). Left out: sft, or pretrain where the data are raw text.
+        loss_on: "completion" trains on the answer, the last turn of a conversation; "assistant" on
+            every turn of the assistant in it; "all" on every token.
+        pooling: how a classification head makes one vector of a text.
+        layer_decay: what the learning rate of a layer is multiplied by for every layer that lies
+            above it (`layerwise.py`).
+        unfreeze: "gradual" trains the last layer first and opens one more after another.
+        overlong: what to do with rows longer than `max_tokens`: stop ("error"), leave them out
+            ("drop"), or cut the start of the conversation ("cut"). Counted and named in each case.
+        checkpoint_every: optimiser steps between checkpoints; 0 for none.
+        keep_checkpoints: how many checkpoints are kept while training is under way.
+        evaluate_every: optimiser steps between looks at the loss on the validation rows.
+        patience: how many such looks may bring no better loss before training stops and the best
+            weights are taken; left out, training goes on to the end.
+        gradient_checkpointing: true saves memory and costs about a third more time.
+        replay: rows of something else to mix in (`remedies/replay.py`).
+        l2_sp: strength of the pull back to the weights training starts from (`remedies/l2_sp.py`).
+        targets: last parts of the names of the layers that low-rank methods adapt ("q_proj"); all
+            linear layers but the head when left out.
+        layers: how many layers, counted from the last, method last-layers trains.
+        virtual_tokens: how many positions a soft prompt puts before every row.
+        wise_ft: how much of the change of the weights is kept, a share, or "auto" to choose it on
+            validation rows (`remedies/wise_ft.py`).
+        tune: how many settings each tuned arm of `luthier run` tries on validation
+            (`training/search.py`); what this section gives stays as given.
+        canaries: how many invented secrets are put among the training rows, to see whether they
+            are learned by heart (`evaluation/memorisation`); they are trained for good.
+    """
+
+    learning_rate: float | None = Field(default=None, gt=0)
+    epochs: float | None = Field(default=None, gt=0)
+    batch_size: int | None = Field(default=None, ge=1)
+    rank: int | None = Field(default=None, ge=1)
+    alpha: float | None = Field(default=None, gt=0)
+    targets: tuple[str, ...] | None = Field(default=None, min_length=1)
+    layers: int | None = Field(default=None, ge=1)
+    virtual_tokens: int | None = Field(default=None, ge=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    warmup: float = Field(default=0.1, ge=0, lt=1)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    objective: str | None = Field(default=None, min_length=1)
+    loss_on: Literal["completion", "assistant", "all"] = "completion"
+    pooling: Literal["mean", "first", "last", "pooler"] | None = None
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    unfreeze: Literal["all", "gradual"] = "all"
+    max_tokens: int | None = Field(default=None, ge=8)
+    overlong: Literal["error", "drop", "cut"] = "error"
+    checkpoint_every: int | None = Field(default=None, ge=0)
+    keep_checkpoints: int | None = Field(default=None, ge=1)
+    evaluate_every: int | None = Field(default=None, ge=1)
+    patience: int | None = Field(default=None, ge=1)
+    gradient_checkpointing: bool = False
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    replay: Replay | None = None
+    l2_sp: float = Field(default=0.0, ge=0)
+    wise_ft: float | Literal["auto"] | None = None
+    tune: int | None = Field(default=None, ge=1, le=1000)
+    canaries: int = Field(default=0, ge=0, le=1000)
+
+    @field_validator("wise_ft", mode="before")
+    @classmethod
+    def _a_share_or_auto(cls, value: Any) -> Any:
+        if value in (None, "auto"):
+            return value
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+            raise ValueError("a share above 0 and at most 1, or auto, is expected")
+        return float(value)
+
+
+class Stage(Section):
+    """One stage of tuning before, or as, the task itself.
+
+    Attributes:
+        name: what it is called in tables and folders.
+        task: the file of another task; without it and without `data` the stage is this task.
+        data, kind, labels, instruction: another task written here.
+        training: keys that differ from the training section of the stage's task.
+        method: a tuning method; that of `luthier train --method` when left out.
+    """
+
+    name: str = Field(min_length=1, pattern=NAME)
+    task: str | None = Field(default=None, min_length=1)
+    data: Data | None = None
+    kind: Kind | None = None
+    labels: tuple[str, ...] | None = None
+    instruction: str | None = None
+    training: Training | None = None
+    method: str | None = None
+
+    @model_validator(mode="after")
+    def _one_task(self) -> Stage:
+        if self.name == "base":
+            raise ValueError("no stage may be called base: that is the untuned model")
+        if self.task is not None and (self.data or self.kind or self.labels):
+            raise ValueError("give `task` (a file), or `data` and its keys, not both")
+        return self
+
+    @field_serializer("training")
+    def _only_what_was_said(self, training: Training | None) -> dict[str, Any] | None:
+        # a default written out would override what the stage's own task says
+        return training.model_dump(mode="json", exclude_unset=True) if training else None
+
+
+class Member(Section):
+    """One task of a mixture; without `task` the one that the file itself describes.
+
+    Attributes:
+        weight: its share of the draws, in proportion to the other weights.
+        rows: the most of its training rows that are used, chosen by the seed.
+    """
+
+    task: str | None = Field(default=None, min_length=1)
+    weight: float | None = Field(default=None, gt=0)
+    rows: int | None = Field(default=None, ge=1)
+
+
+class Mixture(Section):
+    """Several tasks tuned at once.
+
+    Attributes:
+        tasks: the others, and this task itself where it is to have a weight.
+        temperature: T of sampling in proportion to n^(1/T), n being a task's training rows. 1 is
+            in proportion to the rows, more is closer to equal shares. 1 where neither it nor a
+            weight is given.
+        cap: the most rows a task counts for in those shares.
+    """
+
+    tasks: tuple[Member, ...]
+    temperature: float | None = Field(default=None, gt=0)
+    cap: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _weights_or_temperature(self) -> Mixture:
+        weighted = any(member.weight is not None for member in self.tasks)
+        if weighted and (self.temperature is not None or self.cap is not None):
+            raise ValueError("give weights, or `temperature` and `cap`, not both")
+        named = [member.task for member in self.tasks]
+        if len(set(named)) < len(named):
+            raise ValueError("a task is named twice")
+        if set(named) <= {None}:
+            raise ValueError("name another task: a mixture takes at least two")
+        return self
+
+
+class Generation(Section):
+    """How answers are written. Greedy unless a temperature is given."""
+
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    temperature: float = Field(default=0.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+
+
+class Judge(Section):
+    """A model that says which of two answers is better, where no reference can (`court.py`).
+
+    Attributes:
+        model: a catalogue name, a folder or a hub id; or the name the endpoint knows it by.
+        endpoint: base URL of an OpenAI-compatible server.
+        labelled: a file of pairs that people labelled (`evaluation/human_pairs.py`), at least 50.
+        least_agreement: what the lower end of its kappa with them must reach for it to decide.
+        key_env: the environment variable that holds the endpoint's key.
+    """
+
+    model: str = Field(min_length=1)
+    endpoint: str | None = Field(default=None, min_length=1)
+    labelled: str = Field(min_length=1)
+    least_agreement: float = Field(default=0.4, ge=0, le=1)
+    key_env: str = Field(default="OPENAI_API_KEY", min_length=1)
+
+
+class Prices(Section):
+    """What the user pays, in any one currency; what is not given costs nothing.
+
+    Attributes:
+        per_hour: of this machine, training and answering.
+        per_million_prompt_tokens, per_million_completion_tokens: read and written to answer.
+    """
+
+    per_hour: float | None = Field(default=None, ge=0)
+    per_million_prompt_tokens: float | None = Field(default=None, ge=0)
+    per_million_completion_tokens: float | None = Field(default=None, ge=0)
+
+
+class Budget(Section):
+    """What the whole run may take."""
+
+    minutes: float = Field(default=20, gt=0)
