@@ -92,6 +92,7 @@ def find_rate(
         layers=info.layers,
         context_length=info.context_length,
         bfloat16=this_machine().fast_bfloat16,
+        gpu=bool(this_machine().gpus),
         seed=task.seed,
     )
     # what the stage would use if the task did not say

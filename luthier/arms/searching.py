@@ -64,6 +64,7 @@ def tuned_by_search(
         layers=info.layers,
         context_length=info.context_length,
         bfloat16=this_machine().fast_bfloat16,
+        gpu=bool(this_machine().gpus),
         seed=task.seed,
     )
     trials = task.training.tune or 1

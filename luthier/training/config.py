@@ -74,6 +74,10 @@ class TrainingConfig(BaseModel):
     seed: int = 0
 
 
+#: Padded tokens computed at once on a GPU, which smaller ones leave idle.
+_MICRO_TOKENS_ON_GPU = 16_384
+
+
 def default_epochs(examples: int) -> float:
     """Passes over the data: more when there is little of it."""
     return 3 if examples < 1500 else 2 if examples < 5000 else 1
@@ -113,6 +117,7 @@ def decide(
     bfloat16: bool,
     seed: int,
     layers: int | None = None,
+    gpu: bool = False,
 ) -> TrainingConfig:
     """Fill in what the task leaves open.
 
@@ -125,6 +130,7 @@ def decide(
         bfloat16: whether this machine is faster in it.
         seed: decides order and initial values.
         layers: how many the model has, where that is known.
+        gpu: whether the model is trained on one.
 
     Raises:
         InputError: `training.max_tokens` is more than the model reads.
@@ -153,6 +159,7 @@ def decide(
         "alpha": tuning.alpha(rank),
         "layers": tuning.layers(layers) if layers else None,
         "max_tokens": context_length,
+        **({"micro_tokens": _MICRO_TOKENS_ON_GPU} if gpu else {}),
     }
     decided = TrainingConfig(
         **{**defaults, **given, "method": method, "precision": precision, "seed": seed}

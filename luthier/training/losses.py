@@ -14,11 +14,14 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from luthier.models.heads import logits
+from luthier.training.fused.on_gpu import softmax_gradient
 
 IGNORED = -100
 _CHUNK = 512
 #: Rows of scores that are worked on at once, so that they stay in the processor's cache.
 _CACHED = 8
+#: Bytes of scores that are held at once on a GPU.
+_ON_GPU = 1 << 30
 #: Words whose gradients are added up at once.
 _WORDS = 4096
 #: Probabilities below this are taken the long way, through the log-sum-exp.
@@ -37,6 +40,9 @@ class LinearCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         d_hidden = torch.empty_like(hidden) if need_hidden else None
         d_weight: torch.Tensor | None = None
+        on_gpu = hidden.device.type == "cuda"
+        if on_gpu:  # which starts few large operations sooner than many small ones
+            chunk = max(chunk, _ON_GPU // (weight.shape[0] * weight.element_size()))
         if need_weight and hidden.shape[0] > chunk:
             # adding up in float32 takes 4 v d bytes and passes over them; twice d rows of scores
             # take no more, so so many are held instead
@@ -45,17 +51,19 @@ class LinearCrossEntropy(torch.autograd.Function):
         # fresh pages took longer than the arithmetic: it is asked for once
         rows = min(chunk, hidden.shape[0])
         held = hidden.new_empty(rows, weight.shape[0])
-        # a GPU has no such cache, and starts few large operations sooner than many small ones
-        some_rows = min(_CACHED, rows) if hidden.device.type == "cpu" else rows
-        room = _Room(some_rows, weight)
+        some_rows = min(_CACHED, rows)
+        room = None if on_gpu else _Room(some_rows, weight)
         for start in range(0, hidden.shape[0], chunk):
             part = slice(start, start + chunk)
             scores = held[: hidden[part].shape[0]]
             torch.mm(hidden[part], weight.T, out=scores)
-            for some, goals in zip(
-                scores.split(some_rows), targets[part, None].split(some_rows), strict=True
-            ):
-                total += _loss_and_gradient(some, goals, room)
+            if room is None:
+                total += softmax_gradient(scores, targets[part, None])
+            else:
+                for some, goals in zip(
+                    scores.split(some_rows), targets[part, None].split(some_rows), strict=True
+                ):
+                    total += _loss_and_gradient(some, goals, room)
             if d_hidden is not None:
                 torch.mm(scores, weight, out=d_hidden[part])
             if need_weight:

@@ -22,6 +22,8 @@ from luthier.training.remedies.l2_sp import Anchor
 _OWN = frozenset({"params", "weight_decay", "multiple"})
 #: Gradients that are widened at once, in elements: small enough to stay in a cache.
 _PART = 4_000_000
+#: The same on a GPU, where every operation has a cost of its own before it begins.
+_PART_ON_GPU = 500_000_000
 #: Elements whose norm is taken at once, widened within the cache.
 _PIECE = 500_000
 
@@ -55,6 +57,7 @@ class MasterAdamW:
         self._room: torch.Tensor | None = None
         #: what gradients are multiplied by at the next update
         self._coefficient = 1.0
+        self._on_gpu = any(master.is_cuda for master in self.masters.values())
         self._adam = torch.optim.AdamW(self._groups(), lr=0.0, fused=True)
 
     def scale(self, multiples: Mapping[str, float]) -> None:
@@ -121,15 +124,22 @@ class MasterAdamW:
             The norm before, in float32.
         """
         wide = [m.grad for m in self.masters.values() if m.grad is not None]
+        if self._on_gpu:
+            every = [*wide, *self._narrow.values()]
+            norms = list(torch._foreach_norm(every, 2, torch.float32)) if every else []
+            return self._clipped(norms, largest)
         # pieces that are widened within the cache
         pieces = (
             piece for g in (*wide, *self._narrow.values()) for piece in g.flatten().split(_PIECE)
         )
         norms = [torch.linalg.vector_norm(piece, dtype=torch.float32) for piece in pieces]
-        norm = torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())
+        return self._clipped(norms, largest)
+
+    def _clipped(self, norms: list[torch.Tensor], largest: float) -> float:
+        norm = float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0
         # as torch.nn.utils.clip_grad_norm_ has it
-        self._coefficient = min(1.0, largest / (float(norm) + 1e-6))
-        return float(norm)
+        self._coefficient = min(1.0, largest / (norm + 1e-6))
+        return norm
 
     def step(self, learning_rate: float) -> None:
         """One update, copied down to the model."""
@@ -155,7 +165,7 @@ class MasterAdamW:
         for name, gradient in self._narrow.items():
             if not room or gradient.numel() > room:
                 parts.append([])
-                room = _PART
+                room = _PART_ON_GPU if self._on_gpu else _PART
             parts[-1].append(name)
             room = max(0, room - gradient.numel())
         return parts
@@ -182,6 +192,10 @@ class MasterAdamW:
 
     @torch.no_grad()
     def _copy_down(self, names: list[str]) -> None:
+        if self._on_gpu:
+            down = [self.parameters[name].detach() for name in names]
+            torch._foreach_copy_(down, [self.masters[name].detach() for name in names])
+            return
         for name in names:
             self.parameters[name].copy_(self.masters[name])
 

@@ -153,6 +153,7 @@ def train_stage(
         layers=info.layers,
         context_length=info.context_length,
         bfloat16=this_machine().fast_bfloat16,
+        gpu=bool(this_machine().gpus),
         seed=seed,
     )
     dtype = torch.bfloat16 if config.precision == "bfloat16" else torch.float32

@@ -230,3 +230,40 @@ def test_attention_is_torch_s_own(
     for ours, theirs in zip(found, gradients, strict=True):
         # sums over blocks are kept in float32
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("lora", [True, False])
+def test_what_runs_on_a_gpu_computes_the_same(
+    family: str, lora: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The arithmetic of the GPU's kernels, run on the CPU; rows of any length, no padding."""
+    from luthier.training.fused import model as fused_model
+    from luthier.training.fused.on_gpu import OnGpu
+
+    model = model_of(family, lora=lora)
+    wanted, expected = passes(model, 0, fast=False)
+    for parameter in model.parameters():
+        parameter.grad = None
+    monkeypatch.setattr(fused_model, "kernels_for", lambda device: OnGpu())
+    hidden, gradients = passes(model, 0, fast=True)
+    torch.testing.assert_close(hidden, wanted, rtol=1e-5, atol=1e-5)
+    assert gradients.keys() == expected.keys()
+    for name, gradient in gradients.items():
+        dense = gradient.to_dense() if gradient.is_sparse else gradient
+        scale = float(expected[name].abs().max())
+        torch.testing.assert_close(dense, expected[name], rtol=1e-4, atol=1e-5 * scale + 1e-7)
+
+
+def test_the_loss_of_a_gpu_is_the_loss() -> None:
+    from luthier.training.fused.on_gpu import softmax_gradient
+
+    numbers = torch.Generator().manual_seed(5)
+    scores = torch.randn(6, 11, generator=numbers) * 4
+    goals = torch.randint(0, 11, (6, 1), generator=numbers)
+    exact = scores.double().requires_grad_()
+    wanted = torch.nn.functional.cross_entropy(exact, goals[:, 0], reduction="sum")
+    wanted.backward()
+    assert float(softmax_gradient(scores, goals)) == pytest.approx(float(wanted), rel=1e-6)
+    assert exact.grad is not None
+    torch.testing.assert_close(scores.double(), exact.grad, rtol=1e-5, atol=1e-6)

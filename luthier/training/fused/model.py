@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from luthier.models.heads import body
-from luthier.training.fused.layer import Layer, Shape, groups_of
+from luthier.training.fused.kernels import Kernels, kernels_for
+from luthier.training.fused.layer import Layer
 from luthier.training.fused.linear import Joined, part_of
 
 _FUSED: weakref.WeakKeyDictionary[Any, Fused] = weakref.WeakKeyDictionary()
@@ -37,10 +38,12 @@ class Fused:
         layers: of the body, in order.
         tied: the embedding is the output head as well. Its gradient then is a whole matrix in any
             case, and the few rows that were read are added to that.
+        kernels: that its layers use.
     """
 
-    def __init__(self, inner: Any, layers: list[Layer], tied: bool) -> None:
+    def __init__(self, inner: Any, layers: list[Layer], tied: bool, kernels: Kernels) -> None:
         self.inner = inner
+        self.kernels = kernels
         self.layers = layers
         self.tied = tied
 
@@ -68,11 +71,7 @@ class Fused:
             sparse=self.tied,
         )
         with torch.no_grad():
-            positions = torch.arange(first + max(lengths), device=ids.device)[None]
-            cos, sin = self.inner.rotary_emb(hidden, positions)
-            half = cos.shape[-1] // 2
-            groups = groups_of(lengths, first, ids.device)
-            shape = Shape(first, groups, cos[0, :, None, :half], sin[0, :, None, :half])
+            shape = self.kernels.shape(self.inner, lengths, first, hidden)
         for layer in self.layers:
             hidden = layer(hidden, shape)
         out: Tensor = self.inner.norm(hidden[: len(ids)][wanted])
@@ -102,8 +101,9 @@ def fuse(model: Any, *, recompute: bool = False) -> bool:
     inner = body(model)
     if type(inner).__name__ not in _FAMILY or getattr(inner, "gradient_checkpointing", False):
         return False
-    if next(inner.parameters()).device.type != "cpu":
-        return False  # attention has faster kernels of its own there
+    device = next(inner.parameters()).device
+    if device.type not in ("cpu", "cuda"):
+        return False
     config = inner.config
     kinds = set(getattr(config, "layer_types", None) or ())
     windowed = (
@@ -114,8 +114,10 @@ def fuse(model: Any, *, recompute: bool = False) -> bool:
     plans = [_plan(layer) for layer in inner.layers]
     if any(plan is None for plan in plans):
         return False
+    kernels = kernels_for(device)
     layers = [
         Layer(
+            kernels=kernels,
             heads=plan["heads"],
             head_dim=plan["head_dim"],
             norms=plan["norms"],
@@ -138,7 +140,7 @@ def fuse(model: Any, *, recompute: bool = False) -> bool:
     find_head = getattr(model, "get_output_embeddings", None)
     head = find_head() if find_head else None
     tied = head is not None and head.weight is inner.embed_tokens.weight
-    _FUSED[model] = Fused(inner, layers, tied)
+    _FUSED[model] = Fused(inner, layers, tied, kernels)
     return True
 
 

@@ -110,7 +110,7 @@ class Sft(StageObjective):
         # layers that are computed again in the backward pass keep no keys to attend to
         alone = keeps_state(model) or recomputes(model)
         shared = 0 if alone else shared_prefix(items)
-        if not fast and not pays(shared, len(items)):
+        if not (fast.kernels.shares_prefix if fast else pays(shared, len(items))):
             shared = 0
         if fast:
             prefix = torch.tensor(items[0].ids[:shared], device=device) if shared else None
