@@ -80,13 +80,15 @@ class OnGpu:
 
     def norm(self, out: Tensor, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         """See `Kernels`."""
-        scale: Tensor = _one_kernel(_norm, x)(out, x, weight.detach(), epsilon)
+        norm = _one_kernel(_norm, x)
+        scale: Tensor = norm(out[:, : x.shape[1]], x.detach(), weight.detach(), epsilon)
         return scale
 
     def norm_backward(
         self, d_y: Tensor, x: Tensor, weight: Tensor, scale: Tensor, *, added_to: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         """See `Kernels`."""
+        x = x.detach()
         d_x = _one_kernel(_norm_input, x)(d_y, x, weight.detach(), scale, added_to)
         if not weight.requires_grad:
             return d_x, None
@@ -94,13 +96,18 @@ class OnGpu:
 
     def gate(self, gate_up: Tensor, out: Tensor) -> Tensor | None:
         """See `Kernels`; nothing is kept."""
-        _one_kernel(_gate, gate_up)(gate_up, out)
+        gate, up = gate_up.chunk(2, 1)
+        _one_kernel(_gate, gate_up)(gate, up, out[:, : gate.shape[1]])
         return None
 
     def gate_backward(self, gate_up: Tensor, d_act: Tensor, kept: Tensor | None) -> Tensor:
         """See `Kernels`."""
         del kept
-        d_gate_up: Tensor = _one_kernel(_gate_gradient, gate_up)(gate_up, d_act)
+        d_gate_up = torch.empty_like(gate_up)
+        gate, up = gate_up.chunk(2, 1)
+        d_gate, d_up = d_gate_up.chunk(2, 1)
+        _one_kernel(_gate_gradient, gate_up)(gate, up, d_act, d_gate)
+        _one_kernel(_gate, gate_up)(gate, d_act, d_up)  # the gradient of up is d_act silu(gate)
         return d_gate_up
 
     def attention(self, layer: Layer, qkv: Tensor, shape: Rows, out: Tensor) -> list[_Attended]:
@@ -108,7 +115,8 @@ class OnGpu:
         g, h = layer.heads
         d = layer.head_dim
         heads = qkv.view(qkv.shape[0], (g + 2) * h, d)
-        turned = _one_kernel(_turned, qkv)(heads[:, : (g + 1) * h], shape.cos, shape.sin)
+        turned = qkv.new_empty(qkv.shape[0], (g + 1) * h, d)
+        _turn(heads[:, : (g + 1) * h], shape.cos, shape.sin, turned)
         q, k, v = turned[:, : g * h], turned[:, g * h :], heads[:, (g + 1) * h :]
         attended = _attend(q, k, v, shape, d**-0.5)
         out.copy_(attended.out.flatten(1))
@@ -123,8 +131,11 @@ class OnGpu:
         held = spans.pop()
         d_out = d_out.reshape(d_out.shape[0], g * h, d)
         d_q, d_k, d_v = _attend_backward(d_out, held, shape, d**-0.5)
-        both: Tensor = _one_kernel(_joined_gradient, d_q)(d_q, d_k, d_v, shape.cos, -shape.sin)
-        return both.flatten(1)
+        d_qkv = d_out.new_empty(d_out.shape[0], (g + 2) * h, d)
+        _turn(d_q, shape.cos, -shape.sin, d_qkv[:, : g * h])
+        _turn(d_k, shape.cos, -shape.sin, d_qkv[:, g * h : (g + 1) * h])
+        d_qkv[:, (g + 1) * h :] = d_v
+        return d_qkv.flatten(1)
 
 
 # ---- attention ---------------------------------------------------------------------------------
@@ -179,12 +190,14 @@ def _row_by_row(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], scale: 
 
 
 # ---- pieces that become one kernel each --------------------------------------------------------
+# What they write to is given to them, one tensor each: a part of a tensor that is cut out inside is
+# read and written whole, and two parts of one tensor cannot be told apart.
 
 
 def _norm(out: Tensor, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     wide = x.float()
     scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
-    out[:, : x.shape[1]] = (wide * scale).to(x.dtype) * weight
+    out.copy_((wide * scale).to(x.dtype) * weight)
     return scale
 
 
@@ -199,36 +212,33 @@ def _norm_weight(d_y: Tensor, x: Tensor, scale: Tensor) -> Tensor:
     return (x.float() * scale * d_y.float()).sum(0)
 
 
-def _gate(gate_up: Tensor, out: Tensor) -> None:
-    width = gate_up.shape[1] // 2
-    gate, up = gate_up[:, :width].float(), gate_up[:, width:]
-    out[:, :width] = (gate * torch.sigmoid(gate)).to(up.dtype) * up
+def _gate(gate: Tensor, up: Tensor, out: Tensor) -> None:
+    wide = gate.float()
+    out.copy_((wide * torch.sigmoid(wide)).to(up.dtype) * up)
 
 
-def _gate_gradient(gate_up: Tensor, d_act: Tensor) -> Tensor:
-    width = gate_up.shape[1] // 2
-    gate, up = gate_up[:, :width].float(), gate_up[:, width:].float()
-    share = torch.sigmoid(gate)
-    silu = gate * share
-    wide = d_act.float()
-    d_gate = wide * up * (share + silu * (1 - share))
-    return torch.cat([d_gate, wide * silu], 1).to(gate_up.dtype)
+def _gate_gradient(gate: Tensor, up: Tensor, d_act: Tensor, out: Tensor) -> None:
+    wide = gate.float()
+    share = torch.sigmoid(wide)
+    out.copy_(d_act.float() * up.float() * (share + wide * share * (1 - share)))
 
 
-def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding, see `attention.rotate`; x (n, heads, d)."""
-    first, second = x.float().chunk(2, -1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(x.dtype)
+def _turn(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor) -> None:
+    """Rotary position embedding, see `attention.rotate`; x and out (n, heads, d)."""
+    first, second = x.chunk(2, -1)
+    turn = _one_kernel(_half_turned, x)
+    turn(first, second, cos, -sin, out[..., : first.shape[-1]])
+    turn(second, first, cos, sin, out[..., first.shape[-1] :])
 
 
-def _joined_gradient(d_q: Tensor, d_k: Tensor, d_v: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    return torch.cat([_turned(d_q, cos, sin), _turned(d_k, cos, sin), d_v], 1)
+def _half_turned(x: Tensor, other: Tensor, cos: Tensor, sin: Tensor, out: Tensor) -> None:
+    out.copy_(x.float() * cos + other.float() * sin)
 
 
 def softmax_gradient(scores: Tensor, goals: Tensor) -> Tensor:
     """The summed cross-entropy of scores (n, v) against goals (n, 1), float32; the scores are
     overwritten with its gradient, softmax - one_hot."""
-    loss: Tensor = _one_kernel(_softmax_gradient, scores)(scores, goals)
+    loss: Tensor = _one_kernel(_softmax_gradient, scores)(scores, goals.clone())
     return loss
 
 
