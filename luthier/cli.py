@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from luthier.errors import LuthierError
-from luthier.verbs import templates
+from luthier.verbs import index, templates
+from luthier.verbs.ask import ask
 from luthier.verbs.check import check
 from luthier.verbs.convert import convert
 from luthier.verbs.redact import redact
@@ -129,6 +130,8 @@ app.command()(split)
 app.command()(redact)
 app.command()(convert)
 app.add_typer(templates.app)
+app.add_typer(index.app)
+app.command()(ask)
 
 
 @app.command()

@@ -70,6 +70,10 @@ class Scope:
     quarantine: bool = False
 
 
+#: What is for everybody, today.
+OPEN = Scope()
+
+
 class Retriever(Protocol):
     """Anything that finds passages."""
 
@@ -79,7 +83,7 @@ class Retriever(Protocol):
         k: int = 5,
         *,
         mode: Mode = "hybrid",
-        scope: Scope = Scope(),
+        scope: Scope = OPEN,
         rerank: bool = False,
     ) -> list[Passage]:
         """The best `k` passages, best first."""
@@ -90,10 +94,10 @@ class Retriever(Protocol):
         k: int = 5,
         *,
         mode: Mode = "hybrid",
-        scope: Scope = Scope(),
+        scope: Scope = OPEN,
         rerank: bool = False,
     ) -> list[list[Passage]]:
         """The same for many questions at once, in their order."""
 
-    def text_of(self, document: str, *, scope: Scope = Scope()) -> str | None:
+    def text_of(self, document: str, *, scope: Scope = OPEN) -> str | None:
         """The document's text; None when there is no such document, or not for this scope."""

@@ -1,0 +1,50 @@
+"""Tables: each row is a document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from luthier.data.reading import stream_rows
+from luthier.errors import InputError
+from luthier.retrieval.documents import KINDS, Document, Found, labelled, made_plain
+
+#: Columns that are taken for the text, the id and the title, in this order.
+_TEXT = ("text", "content", "body", "passage", "context", "document", "contents")
+_ID = ("id", "_id", "doc_id", "document_id", "url")
+_TITLE = ("title", "heading", "name")
+
+
+@KINDS.register("jsonl")
+def rows(found: Found) -> Iterator[Document]:
+    """A document for each row. Columns `access`, `valid_from` and `valid_to` are its labels, all
+    others metadata."""
+    seen: set[str] = set()
+    for number, row in enumerate(stream_rows(found.path.name, found.path.parent), 1):
+        values = dict(row.values)
+        column = next((name for name in _TEXT if isinstance(values.get(name), str)), None)
+        if column is None:
+            raise InputError(
+                f"{found.shown} row {number} has no column with its text.",
+                fix=f"Name it one of {', '.join(_TEXT)}.",
+            )
+        text, hidden = made_plain(values.pop(column))
+        key = next((name for name in _ID if values.get(name) not in (None, "")), None)
+        own = str(values.pop(key)) if key else str(number)
+        if own in seen:
+            raise InputError(
+                f"{found.shown} row {number} has the same id {own!r} as a row before it.",
+                fix="Make the ids unique.",
+            )
+        seen.add(own)
+        title = next((str(values[n]) for n in _TITLE if isinstance(values.get(n), str)), "")
+        headings = ((0, 1, title),) if title else ()
+        where = f"{found.name} row {number}"
+        document = Document(
+            f"{found.name}#{own}", text, where, headings=headings, suspicious=hidden
+        )
+        simple = {k: v for k, v in values.items() if not isinstance(v, dict)}
+        yield labelled(document, simple, where)
+
+
+for _ending in ("csv", "tsv", "parquet"):
+    KINDS.register(_ending)(rows)

@@ -1,0 +1,172 @@
+"""An index of documents that people and models can search: open it, and ask.
+
+    index = Index.open("handbook.index")
+    index.search("How long is the notice period?", k=3, scope=Scope(groups=frozenset({"hr"})))
+
+A reader sees one version of the index from when it opened it until it calls `refresh`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from luthier.errors import ModelError
+from luthier.retrieval.fusion import fuse
+from luthier.retrieval.manifest import Manifest, read_manifest
+from luthier.retrieval.passages import OPEN, Mode, Passage, Scope
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from luthier.retrieval.store import Store
+
+#: Encoder where none is named.
+ENCODER = "all-minilm-l6-v2"
+#: Passages that each way of searching gives to the fusion, and that a reranker looks at.
+_DEEP = 50
+_RERANKED = 20
+
+
+def needs_lancedb() -> None:
+    """Say how to get it, where it is missing.
+
+    Raises:
+        ModelError: it is not installed.
+    """
+    try:
+        import lancedb  # noqa: F401
+    except ImportError:
+        raise ModelError(
+            "Retrieval needs LanceDB, which is not installed.",
+            fix="Install it: pip install 'luthier[rag]'",
+        ) from None
+
+
+class Index:
+    """One version of an index (a `Retriever`).
+
+    Args:
+        folder: written by `luthier index build`.
+        encoder: encodes questions; loaded when it is first needed where None is given.
+        version: an older one, by its number; None for the newest.
+
+    Raises:
+        InputError: the folder is no index, or has no such version.
+        ModelError: LanceDB is not installed.
+    """
+
+    def __init__(self, folder: Path, encoder: Any = None, version: int | None = None) -> None:
+        needs_lancedb()
+        self.folder = folder
+        self._encoder = encoder
+        self._wanted = version
+        self.manifest: Manifest
+        self._store: Store
+        self._open()
+
+    @classmethod
+    def open(cls, folder: str | Path, encoder: Any = None, version: int | None = None) -> Index:
+        """An index, to search in."""
+        return cls(Path(folder), encoder, version)
+
+    def _open(self) -> None:
+        from luthier.errors import InputError
+        from luthier.retrieval.store import Store
+
+        self.manifest = read_manifest(self.folder)
+        held = {change.version: change for change in self.manifest.history}
+        number = self._wanted or self.manifest.now.version
+        if number not in held:
+            raise InputError(
+                f"{self.folder} has no version {number}.",
+                fix=f"See `luthier index history {self.folder}`.",
+            )
+        self.version = number
+        self._store = Store(self.folder, held[number].tables)
+
+    def refresh(self) -> bool:
+        """Read the newest version, if there is a newer one; gives whether there was."""
+        if self._wanted or read_manifest(self.folder).now.version == self.version:
+            return False
+        self._open()
+        return True
+
+    @property
+    def encoder(self) -> Any:
+        """The encoder that made the vectors."""
+        if self._encoder is None:
+            from luthier.models.encoder import Encoder
+
+            self._encoder = Encoder.load(self.manifest.encoder)
+        return self._encoder
+
+    def search(
+        self,
+        question: str,
+        k: int = 5,
+        *,
+        mode: Mode = "hybrid",
+        scope: Scope = OPEN,
+        rerank: bool = False,
+    ) -> list[Passage]:
+        """See `Retriever`. The score is a cosine for "vectors", BM25 for "bm25", and the sum of
+        reciprocal ranks for "hybrid" (Cormack, Clarke & Buettcher 2009)."""
+        return self.search_many([question], k, mode=mode, scope=scope, rerank=rerank)[0]
+
+    def search_many(
+        self,
+        questions: Sequence[str],
+        k: int = 5,
+        *,
+        mode: Mode = "hybrid",
+        scope: Scope = OPEN,
+        rerank: bool = False,
+    ) -> list[list[Passage]]:
+        """See `Retriever`."""
+        vectors = None
+        if mode != "bm25" or rerank:
+            vectors = self.encoder.encode(list(questions))[0]
+        return [
+            self._search(
+                question, None if vectors is None else vectors[number], k, mode, scope, rerank
+            )
+            for number, question in enumerate(questions)
+        ]
+
+    def _search(
+        self,
+        question: str,
+        vector: np.ndarray[Any, Any] | None,
+        k: int,
+        mode: Mode,
+        scope: Scope,
+        rerank: bool,
+    ) -> list[Passage]:
+        deep = max(k, _DEEP)
+        lists: list[list[Passage]] = []
+        if mode in ("bm25", "hybrid"):
+            lists.append(self._store.by_words(question, deep, scope))
+        if mode in ("vectors", "hybrid"):
+            assert vector is not None
+            lists.append(self._store.by_vector(vector, deep, scope))
+        found = lists[0] if len(lists) == 1 else fuse(lists)
+        if rerank and vector is not None:
+            from luthier.retrieval.reranking import by_sentences
+
+            first = found[: max(k, _RERANKED)]
+            found = fuse([first, by_sentences(self.encoder, vector, first)])
+        return found[:k]
+
+    def text_of(self, document: str, *, scope: Scope = OPEN) -> str | None:
+        """See `Retriever`."""
+        return self._store.text_of(document, scope)
+
+    def documents(self) -> list[dict[str, Any]]:
+        """Every document without its text, whoever may read it: for who runs the index."""
+        return self._store.listed()
+
+    def history(self) -> list[Mapping[str, Any]]:
+        """Every version, the oldest first."""
+        return [change.model_dump(exclude={"tables"}) for change in self.manifest.history]

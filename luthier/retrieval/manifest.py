@@ -1,0 +1,149 @@
+"""index.json: what an index is, and which versions of its tables belong together.
+
+It is the only thing that is ever replaced, and it is replaced whole. A reader opens it once and
+reads the versions that it names, whatever a writer does meanwhile; a writer that is killed leaves
+tables that nobody names.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from luthier.errors import InputError
+from luthier.files import read_json, write_json
+from luthier.retrieval.chunks import Chunking
+
+#: Raised when an older reader could not read what is written.
+FORMAT = 1
+NAME = "index.json"
+
+
+class Change(BaseModel):
+    """One version of an index, and what it changed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: int
+    time: str
+    action: str
+    added: int = 0
+    updated: int = 0
+    removed: int = 0
+    unchanged: int = 0
+    documents: int
+    chunks: int
+    tables: dict[str, int]
+
+
+class Manifest(BaseModel):
+    """What index.json holds.
+
+    Attributes:
+        encoder: name of the model that made the vectors, and their length.
+        chunking: how documents were cut.
+        sources: what was indexed, absolute paths.
+        labels: the file that labels documents, if one was given.
+        history: every version, the oldest first; the last is the one that is read.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    luthier_index: int = FORMAT
+    encoder: str
+    dimension: int
+    chunking: dict[str, int]
+    sources: list[str] = Field(default_factory=list)
+    labels: str | None = None
+    history: list[Change] = Field(default_factory=list)
+
+    @property
+    def now(self) -> Change:
+        """The version that is read."""
+        return self.history[-1]
+
+    def changed(self, action: str, tables: dict[str, int], **counts: int) -> Manifest:
+        """The next version."""
+        number = self.history[-1].version + 1 if self.history else 1
+        stamp = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        change = Change(version=number, time=stamp, action=action, tables=tables, **counts)
+        return self.model_copy(update={"history": [*self.history, change]})
+
+    def must_match(self, encoder: str, chunking: Chunking, folder: Path) -> None:
+        """Refuse another encoder or chunking than the index was made with.
+
+        Raises:
+            InputError: with the command that builds it anew.
+        """
+        again = f"luthier index build {' '.join(self.sources)} --out NEW"
+        if encoder != self.encoder:
+            raise InputError(
+                f"{folder} was made with the encoder {self.encoder}, not {encoder}: their vectors "
+                "cannot be compared.",
+                fix=f"Build it anew: {again} --encoder {encoder}",
+            )
+        if chunking.to_dict() != self.chunking:
+            raise InputError(
+                f"{folder} holds passages of {self.chunking['size']} characters that overlap by "
+                f"{self.chunking['overlap']}, not {chunking.size} and {chunking.overlap}.",
+                fix=f"Build it anew: {again} --size {chunking.size} --overlap {chunking.overlap}",
+            )
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an index.
+
+    Raises:
+        InputError: there is none, or of a newer format.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        raise InputError(
+            f"{folder} is no index.", fix=f"Make one: luthier index build DOCUMENTS --out {folder}"
+        )
+    held = read_json(path)
+    if isinstance(held, dict) and held.get("luthier_index", 0) > FORMAT:
+        raise InputError(
+            f"{folder} was written by a newer version of Luthier.", fix="Update Luthier."
+        )
+    try:
+        return Manifest.model_validate(held)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{path} is damaged: {where}: {first['msg']}.") from None
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Replace it, whole."""
+    write_json(folder / NAME, manifest.model_dump(mode="json"))
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """The only writer of an index, while the block lasts.
+
+    Raises:
+        InputError: another process writes it.
+    """
+    import filelock
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / ".writing.lock")
+    try:
+        with lock.acquire(timeout=0):
+            yield
+    except filelock.Timeout:
+        raise InputError(
+            f"Another process is writing {folder}.", fix="Wait for it to end, and try again."
+        ) from None
+
+
+def plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Metadata as JSON can hold it."""
+    return {k: v if isinstance(v, str | int | float | bool) else str(v) for k, v in values.items()}
