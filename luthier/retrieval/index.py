@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luthier.errors import ModelError
-from luthier.retrieval.fusion import fuse
+from luthier.retrieval.fusion import combine, fuse
 from luthier.retrieval.manifest import Manifest, read_manifest
 from luthier.retrieval.passages import OPEN, Mode, Passage, Scope
 
@@ -111,8 +111,8 @@ class Index:
         scope: Scope = OPEN,
         rerank: bool = False,
     ) -> list[Passage]:
-        """See `Retriever`. The score is a cosine for "vectors", BM25 for "bm25", and the sum of
-        reciprocal ranks for "hybrid" (Cormack, Clarke & Buettcher 2009)."""
+        """See `Retriever`. The score is a cosine for "vectors", BM25 for "bm25", and what
+        `fusion.py` makes of both for the others."""
         return self.search_many([question], k, mode=mode, scope=scope, rerank=rerank)[0]
 
     def search_many(
@@ -145,13 +145,15 @@ class Index:
         rerank: bool,
     ) -> list[Passage]:
         deep = max(k, _DEEP)
-        lists: list[list[Passage]] = []
-        if mode in ("bm25", "hybrid"):
-            lists.append(self._store.by_words(question, deep, scope))
-        if mode in ("vectors", "hybrid"):
+        words = [] if mode == "vectors" else self._store.by_words(question, deep, scope)
+        near = []
+        if mode != "bm25":
             assert vector is not None
-            lists.append(self._store.by_vector(vector, deep, scope))
-        found = lists[0] if len(lists) == 1 else fuse(lists)
+            near = self._store.by_vector(vector, deep, scope)
+        if mode == "hybrid":
+            found = combine(words, near)
+        else:
+            found = fuse([words, near]) if mode == "rrf" else words or near
         if rerank and vector is not None:
             from luthier.retrieval.reranking import by_sentences
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal, Protocol
 
-Mode = Literal["hybrid", "bm25", "vectors"]
+#: "hybrid" adds up scores of words and vectors, "rrf" their reciprocal ranks (`fusion.py`).
+Mode = Literal["hybrid", "rrf", "bm25", "vectors"]
 
 
 @dataclass(frozen=True)

@@ -190,7 +190,7 @@ def search(
     index: Folder,
     question: Annotated[str, typer.Argument(help="What is looked for.")],
     k: Annotated[int, typer.Option("-k", min=1, help="How many passages.")] = 5,
-    mode: Annotated[str, typer.Option(help="hybrid, bm25 or vectors.")] = "hybrid",
+    mode: Annotated[str, typer.Option(help="hybrid, rrf, bm25 or vectors.")] = "hybrid",
     rerank: Annotated[bool, typer.Option("--rerank", help="Look at sentences again.")] = False,
     group: Groups = None,
     on: On = None,

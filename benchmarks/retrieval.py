@@ -1,0 +1,223 @@
+"""Retrieval: quality on SQuAD, and speed and size at a hundred thousand passages.
+
+    python benchmarks/retrieval.py quality DATA [--questions 2000]
+    python benchmarks/retrieval.py scale DATA [--passages 100000]
+
+DATA is the folder that holds squad/dev-v1.1.rebuilt.json. `quality` indexes the paragraphs as
+documents (a title above each, one passage a document) and asks the questions: recall@1/5/10, MRR@10
+and nDCG@10 of BM25, vectors, both, and both with the sentence reranker, beside bm25s over the same
+text with English stemming and without stop words, as here. `scale` indexes generated documents and
+says what indexing, a question and an update take, against sentence-transformers' plain encode of
+the same texts on this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def squad(data: Path) -> tuple[list[dict[str, str]], list[tuple[str, str]]]:
+    """(paragraphs as rows, (question, id of its paragraph))."""
+    held = json.loads((data / "squad" / "dev-v1.1.rebuilt.json").read_text(encoding="utf-8"))
+    rows: dict[str, dict[str, str]] = {}
+    asked = []
+    for article in held["data"]:
+        for paragraph in article["paragraphs"]:
+            text = paragraph["context"]
+            row = rows.setdefault(
+                text,
+                {"id": str(len(rows)), "title": article["title"].replace("_", " "), "text": text},
+            )
+            asked += [(qa["question"], row["id"]) for qa in paragraph["qas"]]
+    return list(rows.values()), asked
+
+
+def measures(found: Sequence[Sequence[str]], wanted: Sequence[str]) -> dict[str, float]:
+    """Recall@1/5/10, MRR@10 and nDCG@10 where each question has one right document."""
+    ranks = [
+        row[:10].index(gold) + 1 if gold in row[:10] else 0
+        for row, gold in zip(found, wanted, strict=True)
+    ]
+    return {
+        **{f"recall@{k}": float(np.mean([0 < rank <= k for rank in ranks])) for k in (1, 5, 10)},
+        "mrr@10": float(np.mean([1 / rank if rank else 0.0 for rank in ranks])),
+        "ndcg@10": float(np.mean([1 / np.log2(rank + 1) if rank else 0.0 for rank in ranks])),
+    }
+
+
+def quality(given: argparse.Namespace) -> None:
+    import bm25s
+
+    from luthier.retrieval import building
+    from luthier.retrieval.chunks import Chunking
+    from luthier.retrieval.index import Index
+
+    rows, asked = squad(given.data)
+    asked = random.Random(0).sample(asked, min(given.questions, len(asked)))
+    questions, wanted = [q for q, _ in asked], [gold for _, gold in asked]
+    with tempfile.TemporaryDirectory() as home:
+        source = Path(home) / "squad.jsonl"
+        source.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+        began = time.perf_counter()
+        # one passage a document, so that both sides rank the same things
+        building.build([str(source)], Path(home) / "index", chunking=Chunking(20_000, 0))
+        print(f"{len(rows)} documents indexed in {time.perf_counter() - began:.0f} s")
+        index = Index.open(Path(home) / "index")
+        print(f"{len(questions)} questions")
+        head = ("", "recall@1", "recall@5", "recall@10", "mrr@10", "ndcg@10", "s a question")
+        print(("{:28}" + "{:>13}" * 6).format(*head))
+        ways: list[tuple[str, dict[str, Any]]] = [
+            ("bm25", {"mode": "bm25"}),
+            ("vectors", {"mode": "vectors"}),
+            ("hybrid", {"mode": "hybrid"}),
+            ("reciprocal ranks", {"mode": "rrf"}),
+            ("hybrid + reranker", {"mode": "hybrid", "rerank": True}),
+        ]
+        for name, how in ways:
+            if how.get("rerank"):  # slow: a few hundred questions say enough
+                questions, wanted = questions[: given.reranked], wanted[: given.reranked]
+                name += f", first {len(questions)}"
+                compared = index.search_many(questions, 10)
+                show(
+                    f"hybrid, first {len(questions)}",
+                    [[p.document.split("#")[1] for p in one] for one in compared],
+                    wanted,
+                    0.0,
+                )
+            began = time.perf_counter()
+            found = index.search_many(questions, 10, **how)
+            spent = (time.perf_counter() - began) / len(questions)
+            show(name, [[p.document.split("#")[1] for p in one] for one in found], wanted, spent)
+    texts = [f"{row['title']}\n{row['text']}" for row in rows]
+    began = time.perf_counter()
+    peer = bm25s.BM25(k1=1.2, b=0.75)
+    stem = stemmer()
+    tokens = bm25s.tokenize(texts, stopwords="en", stemmer=stem, show_progress=False)
+    peer.index(tokens, show_progress=False)
+    questions, wanted = [q for q, _ in asked], [gold for _, gold in asked]
+    asked_tokens = bm25s.tokenize(questions, stopwords="en", stemmer=stem, show_progress=False)
+    places, _ = peer.retrieve(asked_tokens, k=10, show_progress=False)
+    spent = (time.perf_counter() - began) / len(questions)
+    show("bm25s (stemmed)", [[rows[i]["id"] for i in row] for row in places], wanted, spent)
+
+
+def stemmer() -> Any:
+    """The English Snowball stemmer, where it is installed."""
+    try:
+        import Stemmer
+    except ImportError:
+        return None
+    return Stemmer.Stemmer("english")
+
+
+def show(name: str, found: list[list[str]], wanted: list[str], spent: float) -> None:
+    said = measures(found, wanted)
+    print(
+        f"{name:28}" + "".join(f"{value:13.4f}" for value in said.values()) + f"{spent:13.4f}",
+        flush=True,
+    )
+
+
+def scale(given: argparse.Namespace) -> None:
+    from luthier.models.encoder import Encoder
+    from luthier.models.loading import load_encoder
+    from luthier.retrieval import building
+    from luthier.retrieval.index import ENCODER, Index
+
+    rows, asked = squad(given.data)
+    source_words = [row["text"].split() for row in rows]
+    numbers = random.Random(1)
+
+    def generated() -> dict[str, str]:
+        words = numbers.choice(source_words)
+        start = numbers.randrange(max(1, len(words) - 20))
+        count = numbers.randint(15, 120)
+        return {"text": " ".join(words[start : start + count]) + f" {numbers.random():.6f}"}
+
+    made = [{"id": str(number), **generated()} for number in range(given.passages)]
+    with tempfile.TemporaryDirectory() as home:
+        source = Path(home) / "rows.jsonl"
+        source.write_text("\n".join(map(json.dumps, made)), encoding="utf-8")
+        encoder = Encoder.load(ENCODER)
+        some = [row["text"] for row in made[: given.sample]]
+        began = time.perf_counter()
+        ours = encoder.encode(some)[0]
+        rate = len(some) / (time.perf_counter() - began)
+        from sentence_transformers import SentenceTransformer
+
+        peer = SentenceTransformer(str(load_encoder(ENCODER, ours_dtype()).path))
+        peer.max_seq_length = encoder.longest
+        began = time.perf_counter()
+        theirs = peer.encode(some, normalize_embeddings=True, show_progress_bar=False)
+        other = len(some) / (time.perf_counter() - began)
+        cosine = float((ours * theirs).sum(1).min())
+        print(
+            f"encoding {len(some)} texts: {rate:.0f} a second, sentence-transformers {other:.0f}: "
+            f"{rate / other:.2f}x; lowest cosine {cosine:.5f}"
+        )
+        began = time.perf_counter()
+        done = building.build([str(source)], Path(home) / "index", loaded=encoder)
+        whole = time.perf_counter() - began
+        size = sum(f.stat().st_size for f in (Path(home) / "index").rglob("*") if f.is_file())
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        print(
+            f"{done.change.chunks} passages in {whole:.0f} s ({done.change.chunks / whole:.0f} a "
+            f"second); {size / 1e6:.0f} MB; peak memory {peak / 1e9:.2f} GB"
+        )
+        index = Index.open(Path(home) / "index", encoder)
+        for mode in ("bm25", "vectors", "hybrid"):
+            times = []
+            for question, _ in numbers.sample(asked, 60):
+                began = time.perf_counter()
+                index.search(question, 10, mode=mode)  # type: ignore[arg-type]
+                times.append(1000 * (time.perf_counter() - began))
+            times.sort()
+            print(f"{mode}: p50 {statistics.median(times):.0f} ms, p95 {times[57]:.0f} ms")
+        for number in numbers.sample(range(len(made)), len(made) // 100):
+            made[number] |= generated()
+        source.write_text("\n".join(map(json.dumps, made)), encoding="utf-8")
+        began = time.perf_counter()
+        after = building.update(Path(home) / "index", loaded=encoder)
+        spent = time.perf_counter() - began
+        print(
+            f"an update of {after.change.updated} documents: {spent:.1f} s, "
+            f"{100 * spent / whole:.1f} % of building"
+        )
+
+
+def ours_dtype() -> Any:
+    import torch
+
+    return torch.float32
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parts = parser.add_subparsers(required=True)
+    one = parts.add_parser("quality")
+    one.add_argument("data", type=Path)
+    one.add_argument("--questions", type=int, default=2000)
+    one.add_argument("--reranked", type=int, default=150, help="questions for the reranker")
+    one.set_defaults(work=quality)
+    two = parts.add_parser("scale")
+    two.add_argument("data", type=Path)
+    two.add_argument("--passages", type=int, default=100_000)
+    two.add_argument("--sample", type=int, default=2000, help="texts that the rates are taken on")
+    two.set_defaults(work=scale)
+    given = parser.parse_args()
+    given.work(given)
+
+
+if __name__ == "__main__":
+    main()
