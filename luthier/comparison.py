@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from luthier.aftermath import Aftermath, with_canaries
 from luthier.arms.base import ARMS, Arm, Workplace
 from luthier.arms.planning import Planned
-from luthier.arms.prompted import conversations
 from luthier.court import Court
 from luthier.data.prepare import Prepared
 from luthier.data.schemas import answer_schema
@@ -177,7 +176,7 @@ class Comparison:
             answerer = arm.open(
                 self.task, self.prepared.labels, place.folder, fit.settings, self.pool
             )
-            asked = conversations(self.test)
+            asked = arm.asked(self.test, self.task, answerer)
             label = f"{arm.name}: answering the test"
             with self.reporter.work(label, len(asked)) as bar, Energy() as answering:
                 started = time.perf_counter()

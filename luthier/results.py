@@ -132,7 +132,7 @@ def arm_result(
     arm = ARMS.get(name)
     if record is None or record.get("failed"):
         reason = record["failed"] if record else "it was not run"
-        return ArmResult(name, None, floor=arm.floor, failed=reason)
+        return ArmResult(name, None, floor=arm.floor, ceiling=arm.ceiling, failed=reason)
     rows = read_jsonl(run.arm_folder(name) / "predictions.jsonl")
     probabilities = [row.get("probabilities") for row in rows]
     scoring = ScoringRows(
@@ -152,6 +152,7 @@ def arm_result(
         row_scores=scored.row_scores,
         invalid_rate=scored.invalid_rate,
         floor=arm.floor,
+        ceiling=arm.ceiling,
         costs=record["costs"],
         forgetting=record.get("forgetting"),
         memorisation=record.get("memorisation"),

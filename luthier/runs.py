@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _IDENTITY = ("name", "kind", "instruction", "model", "metric", "training", "generation")
 
 #: These as well, where a task has them.
-_ELSEWHERE = ("stages", "mixture")
+_ELSEWHERE = ("stages", "mixture", "documents")
 
 _BEFORE_THE_MANIFEST = ("data", "task.yaml", "lint.json", "events.jsonl", ".lock")
 
@@ -281,6 +281,9 @@ def anchored(task: Task) -> Task:
         changes["model"] = folder
     if task.documents and (task.folder / task.documents).exists():
         changes["documents"] = str((task.folder / task.documents).absolute())
+    if task.retrieval.labels:
+        labels = str((task.folder / task.retrieval.labels).absolute())
+        changes["retrieval"] = task.retrieval.model_dump(mode="json") | {"labels": labels}
     changes["forgetting"] = {
         **task.to_dict()["forgetting"],
         "probes": anchored_sources(task.forgetting.probes, task.folder),
@@ -295,6 +298,7 @@ def identity_of(task: Task, splits: Splits, labels: Sequence[str] | None) -> str
         {
             **{key: plain[key] for key in _IDENTITY},
             **{key: plain[key] for key in _ELSEWHERE if plain[key]},
+            **({"retrieval": plain["retrieval"]} if plain["documents"] else {}),
             "labels": list(labels) if labels else None,
             "seed": task.seed,
             "groups": [example.group for example in splits.test],

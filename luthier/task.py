@@ -23,6 +23,7 @@ from luthier.task_sections import (
     Kind,
     Mixture,
     Prices,
+    Retrieval,
     Section,
     Stage,
     Success,
@@ -60,6 +61,7 @@ class Task(Section):
     answer_schema: str | dict[str, Any] | None = Field(default=None, alias="schema")
     data: Data
     documents: str | None = None
+    retrieval: Retrieval = Retrieval()
     model: str = "smollm2-135m-instruct"
     metric: str | None = None
     judge: Judge | None = None

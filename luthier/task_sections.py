@@ -398,6 +398,32 @@ class Prices(Section):
     per_million_completion_tokens: float | None = Field(default=None, ge=0)
 
 
+class Retrieval(Section):
+    """How the task's `documents` are searched; what is left out is chosen on validation.
+
+    Attributes:
+        k: passages shown to the model.
+        mode: how they are found.
+        size, overlap: of passages, in characters.
+        gold: the column that names the document with the answer, or holds the passage itself; for
+            the upper bound (`oracle`), for measuring the search, and for training `lora+rag`.
+        groups: the access groups that the task's users are in.
+        labels: a file that says who may read what (`luthier index build --labels`).
+        quarantine: leave out passages that read like instructions to a model.
+        least_support: the least share of an answer's content words that passages must hold.
+    """
+
+    k: int | None = Field(default=None, ge=1, le=50)
+    mode: Literal["hybrid", "rrf", "bm25", "vectors"] | None = None
+    size: int = Field(default=1000, ge=100)
+    overlap: int = Field(default=150, ge=0)
+    gold: str | None = Field(default=None, min_length=1)
+    groups: tuple[str, ...] = ()
+    labels: str | None = Field(default=None, min_length=1)
+    quarantine: bool = False
+    least_support: float | None = Field(default=None, ge=0, le=1)
+
+
 class Budget(Section):
     """What the whole run may take."""
 

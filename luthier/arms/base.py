@@ -131,6 +131,8 @@ class Arm(ABC):
     in_auto: ClassVar[bool] = True
     #: a floor to compare with, never recommended
     floor: ClassVar[bool] = False
+    #: an upper bound to compare with, which nothing real can reach; never recommended
+    ceiling: ClassVar[bool] = False
     #: whether what the model knew before can be forgotten
     changes_weights: ClassVar[bool] = False
     #: where it comes in the order of a run: cheap arms first
@@ -146,6 +148,13 @@ class Arm(ABC):
         """A rough guess at the least that fitting and answering will take, to plan with."""
         del place, tests
         return 5.0
+
+    def asked(
+        self, examples: Sequence[Example], task: Task, answerer: Answerer
+    ) -> list[Conversation]:
+        """What the arm is asked of the test; a ceiling may be shown more than the question."""
+        del task, answerer
+        return [example.messages for example in examples]
 
     @abstractmethod
     def fit(self, place: Workplace) -> Fit:

@@ -8,6 +8,7 @@ A reader sees one version of the index from when it opened it until it calls `re
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ def needs_lancedb() -> None:
     Raises:
         ModelError: it is not installed.
     """
+    # its notes would go to the terminal, past everything
+    os.environ.setdefault("LANCE_LOG", "error")
     try:
         import lancedb  # noqa: F401
     except ImportError:

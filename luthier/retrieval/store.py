@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import json
 import logging
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,8 +38,6 @@ class Store:
     """
 
     def __init__(self, folder: Path, versions: dict[str, int] | None = None) -> None:
-        # its notes go to the terminal, past everything
-        os.environ.setdefault("LANCE_LOG", "error")
         import lancedb
 
         logging.getLogger("lance").setLevel(logging.ERROR)

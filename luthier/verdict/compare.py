@@ -40,6 +40,8 @@ class ArmResult:
         row_scores: (n,), as in predictions.jsonl; None for a failed arm.
         invalid_rate: share of answers without the form asked for.
         floor: whether it is there to be beaten only (the majority answer) and never deployed.
+        ceiling: whether it is an upper bound that nothing real can reach (the right passage shown),
+            and never deployed.
         failed: why it has no result; None when it has one.
         costs: of verdict.json: train_seconds, train_tokens_per_second, trained_parameters,
             total_parameters, seconds_per_answer, prompt_tokens_per_answer, peak_memory_bytes.
@@ -59,6 +61,7 @@ class ArmResult:
     row_scores: Array | None = None
     invalid_rate: float | None = None
     floor: bool = False
+    ceiling: bool = False
     failed: str | None = None
     costs: Mapping[str, float | int | None] = field(default_factory=dict)
     forgetting: Mapping[str, Any] | None = None
@@ -209,7 +212,7 @@ def compare(
         raise ValueError("the test has no rows")
     if clusters is not None and len(set(clusters)) == len(clusters):
         clusters = None
-    candidates = sum(not arm.floor for arm in alive)
+    candidates = sum(not (arm.floor or arm.ceiling) for arm in alive)
     level, over_floor = joint_level(candidates), floor_level(candidates)
     scores = [float(np.mean(metric.value(table.sum(axis=-2)))) for table in tables]
 
@@ -233,7 +236,8 @@ def compare(
         pairs[other, one] = pair.turned()
         adjusted[other, one] = adjusted[one, other]
     by_name = {arm.name: k for k, arm in enumerate(alive)}
-    best = min(by_name, key=lambda name: (-scores[by_name[name]], name), default=None)
+    real = [arm.name for arm in alive if not arm.ceiling]
+    best = min(real, key=lambda name: (-scores[by_name[name]], name), default=None)
     others = [name for name in by_name if name != best]
     return Comparison(
         metric=metric,

@@ -5,9 +5,9 @@ Pharmacol. 52:223; Piaggio et al. 2012, JAMA 308:2594) of each arm against every
 picking the winner of a sample cannot smuggle in an arm that is worse by more than the margin
 (multiple comparisons with the best: Hsu 1984, Ann. Statist. 12:1136).
 
-1. *Eligible* are arms that did not fail, are not a floor, and meet the constraints. Too slow is
-   out. Forgetting is out when the lower end of its interval exceeds `max_forgetting`; when only
-   the estimate does, a reason says so. What was not measured is named in a reason.
+1. *Eligible* are arms that did not fail, are no floor and no ceiling, and meet the constraints.
+   Too slow is out. Forgetting is out when the lower end of its interval exceeds `max_forgetting`;
+   when only the estimate does, a reason says so. What was not measured is named in a reason.
 2. An arm must beat every floor: the interval of its lead must lie above 0, at 95 % for one arm and
    wider for more (`luthier.verdict.compare.floor_level`). It is out when the interval leaves out an
    improvement of more than the margin; in between, it is not known.
@@ -67,7 +67,9 @@ class Decision:
 def decide(comparison: Comparison, success: Success) -> Decision:
     """Apply the rule of this module. Pure: no files, no clock, no randomness."""
     notes = [f"{arm.name} failed: {arm.result.failed}" for arm in comparison.arms if _dead(arm)]
-    candidates = [a for a in comparison.arms if not _dead(a) and not a.result.floor]
+    candidates = [
+        a for a in comparison.arms if not (_dead(a) or a.result.floor or a.result.ceiling)
+    ]
     floors = [a for a in comparison.arms if not _dead(a) and a.result.floor]
     notes += [
         f"Whether the arms beat {arm.name} is not known: it failed."

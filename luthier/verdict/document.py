@@ -99,6 +99,7 @@ def arm_object(arm: Compared, compared: Comparison) -> dict[str, Any]:
         "metrics": {name: _number(value) for name, value in result.metrics.items()},
         "failed": result.failed,
         "floor": result.floor,
+        "ceiling": result.ceiling,
         **{key: plain(value) for key, value in result.extra.items()},
     }
 

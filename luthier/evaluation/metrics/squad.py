@@ -3,8 +3,8 @@
 SQuAD's normalisation: lower case, no punctuation, no articles, single spaces. A reference that is a
 JSON list of strings is several right answers: the best match counts. An empty list, an empty
 string, or the word "unanswerable" says the question has no answer; then only an answer that says so
-is right, the empty one or that word. Where a test has such questions, as SQuAD 2.0, the answers to
-the others and those that should say so are also counted by themselves.
+is right, the empty one, that word, or "not in the documents". Where a test has such questions, as
+SQuAD 2.0, the answers to the others and those that should say so are also counted by themselves.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from luthier.evaluation.scoring import (
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 #: What says that a question has no answer, normalised.
-_NO_ANSWER = frozenset({"", "unanswerable"})
+_NO_ANSWER = frozenset({"", "unanswerable", "not in documents"})
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 

@@ -1,0 +1,223 @@
+"""Answering from documents: what the arms that read passages have in common."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from luthier.arms.base import Answerer, Progress
+from luthier.data.examples import Conversation, Example, Message
+from luthier.errors import InputError
+from luthier.generation.answers import Answer
+from luthier.generation.options import AnswerOptions
+from luthier.progress import Reporter
+from luthier.retrieval.asking import LEAST_SUPPORT
+from luthier.retrieval.grounding import FORM, NOT_FOUND, grounded, read_answer
+from luthier.retrieval.passages import Mode, Passage, Retriever, Scope
+from luthier.task import Task
+
+if TYPE_CHECKING:
+    from luthier.generation.local import Generator
+    from luthier.models.pool import ModelPool
+    from luthier.retrieval.index import Index
+
+#: Where the index of a run lies, in its folder.
+INDEX = "index"
+#: Kinds of tasks whose answers may stand in documents.
+KINDS = frozenset({"qa", "generation", "chat", "extraction", "summarization"})
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How passages are found and shown.
+
+    Attributes:
+        k: passages shown.
+        mode: how they are found.
+        form: how the question is asked, a name in `grounding.FORMS`.
+        least_support: the least share of an answer's content words that the passages must hold;
+            an answer with less becomes `NOT_FOUND`. 0 lets any answer pass.
+    """
+
+    k: int = 3
+    mode: Mode = "hybrid"
+    form: str = FORM
+    least_support: float = LEAST_SUPPORT
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return vars(self).copy()
+
+
+def without_documents(name: str, task: Task) -> str | None:
+    """Why an arm that reads documents cannot do a task, or None."""
+    if not task.documents:
+        return f"{name} reads documents, and the task names none (`documents`)"
+    if task.kind not in KINDS:
+        return f"{name} is for {', '.join(sorted(KINDS))}, not for {task.kind}"
+    return None
+
+
+def index_of(
+    task: Task, arm_folder: Path, pool: ModelPool, reporter: Reporter | None = None
+) -> Index:
+    """The index of a run, which all its arms share; made when it is first asked for.
+
+    Args:
+        task: names the documents.
+        arm_folder: of any arm of the run.
+        pool: for the encoder.
+        reporter: hears how far it is.
+
+    Raises:
+        InputError: the documents cannot be used.
+        ModelError: LanceDB is not installed.
+    """
+    from luthier.retrieval import building
+    from luthier.retrieval.chunks import Chunking
+    from luthier.retrieval.index import ENCODER, Index
+
+    folder = arm_folder.parent.parent / INDEX
+    encoder = pool.encoder(ENCODER)
+    if not (folder / "index.json").is_file():
+        wanted = task.retrieval
+        labels = task.folder / wanted.labels if wanted.labels else None
+        building.build(
+            [task.documents or ""],
+            folder,
+            base=task.folder,
+            chunking=Chunking(wanted.size, wanted.overlap),
+            labels=labels,
+            reporter=reporter,
+            loaded=encoder,
+        )
+    return Index.open(folder, encoder)
+
+
+def scope_of(task: Task) -> Scope:
+    """What a run may read."""
+    return Scope(groups=frozenset(task.retrieval.groups), quarantine=task.retrieval.quarantine)
+
+
+def question_of(conversation: Conversation) -> str:
+    """What is looked for: the last turn of the user."""
+    return conversation[-1].content
+
+
+def with_passages(
+    conversation: Conversation, passages: Sequence[Passage], form: str
+) -> Conversation:
+    """The conversation with the passages in its last turn."""
+    last = conversation[-1]
+    turn = Message("user", grounded(last.content, passages, form), last.weight)
+    return (*conversation[:-1], turn)
+
+
+def settled(answer: Answer, passages: Sequence[Passage], least_support: float) -> Answer:
+    """What a model wrote as an answer that says what it rests on.
+
+    `extra` gets "passages" (document, start, end, score of each), "citations", "abstained" and
+    "support"; "unsupported" is what the model wrote where that was not let pass.
+    """
+    found = read_answer(answer.text, passages)
+    extra: dict[str, Any] = {
+        "passages": [
+            {"document": p.document, "start": p.start, "end": p.end, "score": round(p.score, 5)}
+            for p in passages
+        ],
+        "citations": [citation.to_dict() for citation in found.citations],
+        "abstained": found.abstained,
+        "support": found.support,
+    }
+    text = found.answer
+    if not found.abstained and found.support < least_support:
+        text = NOT_FOUND
+        extra |= {"abstained": True, "unsupported": found.answer, "citations": []}
+    return replace(answer, text=text, extra={**answer.extra, **extra})
+
+
+class GroundedAnswerer(Answerer):
+    """Finds passages, and lets another answerer read them.
+
+    Args:
+        name: of the arm.
+        inner: reads and writes.
+        index: of the documents.
+        scope: what may be read.
+        reader: how.
+    """
+
+    generates = True
+
+    def __init__(
+        self, name: str, inner: Answerer, index: Retriever, scope: Scope, reader: Reader
+    ) -> None:
+        self.name = name
+        self.inner, self.index, self.scope, self.reader = inner, index, scope, reader
+        self.context_length = inner.context_length
+
+    @property
+    def own_generator(self) -> Generator | None:
+        """See `Answerer.own_generator`."""
+        return self.inner.own_generator
+
+    def answer(
+        self,
+        conversations: Sequence[Conversation],
+        options: AnswerOptions | None = None,
+        progress: Progress | None = None,
+    ) -> list[Answer]:
+        """See `Answerer.answer`."""
+        began = time.perf_counter()
+        refresh = getattr(self.index, "refresh", None)
+        if refresh is not None:  # a served index may have been updated
+            refresh()
+        found = self.index.search_many(
+            [question_of(one) for one in conversations],
+            self.reader.k,
+            mode=self.reader.mode,
+            scope=self.scope,
+        )
+        searching = (time.perf_counter() - began) / max(1, len(conversations))
+        asked = [
+            with_passages(one, passages, self.reader.form)
+            for one, passages in zip(conversations, found, strict=True)
+        ]
+        answers = self.inner.answer(asked, options, progress)
+        return [
+            replace(
+                settled(answer, passages, self.reader.least_support),
+                seconds=answer.seconds + searching,
+            )
+            for answer, passages in zip(answers, found, strict=True)
+        ]
+
+    def close(self) -> None:
+        """See `Answerer.close`."""
+        self.inner.close()
+
+
+def gold_of(example: Example, task: Task, index: Retriever) -> list[Passage]:
+    """The passage that an example's row says holds the answer; none where it says nothing.
+
+    Raises:
+        InputError: the row names a document that is not indexed.
+    """
+    column = task.retrieval.gold
+    named = (example.fields or {}).get(column or "")
+    if not isinstance(named, str | int) or named == "":
+        return []
+    text = str(named)
+    kept = index.text_of(text, scope=scope_of(task))
+    if kept is not None:
+        return [Passage(text, 0, len(kept), kept, 1.0)]
+    if len(text.split()) < 4:
+        raise InputError(
+            f"{example.source or example.id}: `retrieval.gold` names the document {text!r}, which "
+            "is not indexed.",
+            fix="Give its id as `luthier index list` shows it, or the passage itself.",
+        )
+    return [Passage("gold", 0, len(text), text, 1.0)]
