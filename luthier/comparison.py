@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from luthier.aftermath import Aftermath, with_canaries
 from luthier.arms.base import ARMS, Arm, Workplace
+from luthier.arms.grounded import named_documents
 from luthier.arms.planning import Planned
 from luthier.court import Court
 from luthier.data.prepare import Prepared
@@ -216,6 +217,7 @@ class Comparison:
 
     def _decide(self) -> None:
         """Compare what the arms left in the folder, decide, and write verdict and report."""
+        gold = named_documents(self.test, self.task, self.run.folder)
         results = [
             arm_result(
                 self.run,
@@ -224,6 +226,7 @@ class Comparison:
                 labels=self.prepared.labels,
                 metric=self.metric,
                 schema=self.schema,
+                gold=gold,
             )
             for p in self.planned
         ]

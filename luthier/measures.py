@@ -154,11 +154,8 @@ def _break_even(
     verdict: Mapping[str, Any], alive: Sequence[ArmResult], prices: Prices
 ) -> dict[str, Any] | None:
     """From how many answers on the recommended arm costs less than each other one."""
-    spent = {
-        one.name: costs.spending(one.costs, prices)
-        for one in alive
-        if not (one.floor or one.ceiling)
-    }
+    real = [one for one in alive if not (one.floor or one.ceiling)]
+    spent = {one.name: costs.spending(one.costs, prices) for one in real}
     name = verdict.get("recommendation")
     own = spent.get(name) if isinstance(name, str) else None
     if own is None:

@@ -109,6 +109,17 @@ def _judged(rows: Sequence[Mapping[str, Any]]) -> list[float] | None:
     return [float(one) for one in found if one is not None] if None not in found else None
 
 
+def _retrieval(
+    rows: Sequence[Mapping[str, Any]], gold: Sequence[str | None] | None
+) -> dict[str, Any]:
+    """`retrieval` of an arm that was shown passages."""
+    from luthier.evaluation.ranking import retrieval
+
+    if gold is None or not all("passages" in row for row in rows):
+        return {}
+    return {"retrieval": retrieval(rows, gold)}
+
+
 def arm_result(
     run: Run,
     name: str,
@@ -117,6 +128,7 @@ def arm_result(
     labels: tuple[str, ...] | None,
     metric: Metric,
     schema: AnswerSchema | None = None,
+    gold: Sequence[str | None] | None = None,
 ) -> ArmResult:
     """What an arm's folder says of it, scored.
 
@@ -127,6 +139,7 @@ def arm_result(
         labels: of a classification, else None.
         metric: the one that decides.
         schema: what structured answers are held against.
+        gold: the document with the answer of each test row, in a task that has documents.
     """
     record = run.arm_record(name)
     arm = ARMS.get(name)
@@ -167,6 +180,7 @@ def arm_result(
             wanted=run.task.wanted,
             prices=run.task.prices,
         )
+        | _retrieval(rows, gold)
         | structure(scoring)
         | judged_of(scoring, seed=run.task.seed),
     )

@@ -200,6 +200,22 @@ class GroundedAnswerer(Answerer):
         self.inner.close()
 
 
+def named_documents(
+    examples: Sequence[Example], task: Task, run_folder: Path
+) -> list[str | None] | None:
+    """The document that each example's row says holds its answer, where it is one of the index;
+    None where the run has no index."""
+    from luthier.retrieval.index import Index
+
+    folder = run_folder / INDEX
+    if not task.documents or not (folder / "index.json").is_file():
+        return None
+    known = Index.open(folder).ids()
+    column = task.retrieval.gold or ""
+    named = [str((example.fields or {}).get(column) or "") for example in examples]
+    return [name if name in known else None for name in named]
+
+
 def gold_of(example: Example, task: Task, index: Retriever) -> list[Passage]:
     """The passage that an example's row says holds the answer; none where it says nothing.
 

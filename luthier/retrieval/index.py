@@ -8,7 +8,6 @@ A reader sees one version of the index from when it opened it until it calls `re
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,8 +35,6 @@ def needs_lancedb() -> None:
     Raises:
         ModelError: it is not installed.
     """
-    # its notes would go to the terminal, past everything
-    os.environ.setdefault("LANCE_LOG", "error")
     try:
         import lancedb  # noqa: F401
     except ImportError:
@@ -167,6 +164,10 @@ class Index:
     def text_of(self, document: str, *, scope: Scope = OPEN) -> str | None:
         """See `Retriever`."""
         return self._store.text_of(document, scope)
+
+    def ids(self) -> set[str]:
+        """The ids of all documents."""
+        return set(self._store.hashes())
 
     def documents(self) -> list[dict[str, Any]]:
         """Every document without its text, whoever may read it: for who runs the index."""

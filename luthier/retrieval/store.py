@@ -55,7 +55,9 @@ class Store:
         from lancedb.index import FTS
 
         for name, schema in ((CHUNKS, _chunk_schema(dimension)), (DOCUMENTS, _document_schema())):
-            self._tables[name] = self._db.create_table(name, schema=schema, mode="overwrite")
+            if name in self._tables:  # of a build that was killed
+                self._db.drop_table(name)
+            self._tables[name] = self._db.create_table(name, schema=schema)
         self._tables[CHUNKS].create_index(
             "words",
             config=FTS(

@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from luthier.files import write_text
-from luthier.verdict import account, panels, spending, views
+from luthier.verdict import account, panels, retrieved, spending, views
 from luthier.verdict.cases import build_cases, build_confusion
 from luthier.verdict.evidence import Evidence, mapping, read_run, text, texts
 from luthier.verdict.formatting import (
@@ -100,6 +100,7 @@ def render(evidence: Evidence) -> str:
             slices=slice_panel(evidence, panels.compared_arms(evidence, focus)),
             confidence=panels.confidence_panel(evidence, focus),
             behaviour=panels.behaviour_table(evidence),
+            retrieved=retrieved.retrieved(evidence),
             cost_table=views.cost_table(evidence, focus),
             cost_details=spending.cost_details(evidence),
             break_even=spending.break_even_plot(evidence, focus),

@@ -65,6 +65,8 @@ def tag_of(evidence: Evidence, arm: Arm) -> str:
     """What is special about an arm, in a word or two, or ""."""
     if is_recommended(evidence, arm):
         return "recommended" if evidence.verdict.get("decision") == "deploy" else "best guess"
+    if arm.result.get("ceiling") is True:
+        return "upper bound"
     return "floor" if arm.result.get("floor") is True else ""
 
 
