@@ -1,0 +1,81 @@
+"""Arms that read documents, in a whole comparison with a small random model."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "retrieval"))
+
+from conftest import write_tiny_model
+from retrieval_fakes import WordEncoder
+
+import luthier
+from luthier.arms.tuned_rag import raft_rows
+from luthier.data.examples import Example, Message
+from luthier.models.pool import ModelPool
+from luthier.retrieval import building
+from luthier.retrieval.grounding import NOT_FOUND
+from luthier.retrieval.index import Index
+from luthier.task import Task
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    write_tiny_model(tmp_path / "model", context=1024)
+    (tmp_path / "docs").mkdir()
+    rows = []
+    for number in range(24):
+        name = f"d{number}.txt"
+        (tmp_path / "docs" / name).write_text(f"Room r{number} belongs to team t{number}.")
+        rows.append({"q": f"Whose is room r{number}?", "a": f"t{number}", "doc": name})
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "task.yaml").write_text(
+        "name: rooms\nkind: qa\nmodel: model\ndocuments: docs\nretrieval: {gold: doc, k: 2}\n"
+        'data: {train: rows.jsonl, input: "{{ q }}", output: "{{ a }}"}\n'
+        "arms: [closed-book, rag, oracle]\nsuccess: {max_forgetting: null}\n"
+        "generation: {max_new_tokens: 4}\n"
+    )
+    monkeypatch.setattr(ModelPool, "encoder", lambda self, name: WordEncoder())
+    return tmp_path
+
+
+def test_a_comparison_of_arms_that_read(home: Path) -> None:
+    run = luthier.run(home / "task.yaml", out=home / "run")
+    arms = {arm["name"]: arm for arm in run.verdict["arms"]}
+    assert not [arm["failed"] for arm in arms.values() if arm["failed"]]
+    assert arms["oracle"]["ceiling"] and run.verdict["recommendation"] != "oracle"
+    assert arms["oracle"]["retrieval"]["search"]["recall@1"] == 1
+    assert arms["rag"]["retrieval"]["search"]["recall@k"] > 0.9
+    assert "retrieval" not in arms["closed-book"]
+    row = json.loads((home / "run/arms/rag/predictions.jsonl").read_text().splitlines()[0])
+    assert len(row["passages"]) == 2 and {"citations", "abstained", "support"} <= set(row)
+    page = (home / "run" / "report.html").read_text()
+    assert "What was found in the documents" in page and "upper bound" in page
+    again = run.arm("rag").answer(["Whose is room r3?"])[0]
+    assert "passages" in again.extra
+
+
+def test_training_rows_hold_the_right_passage_or_say_that_it_is_missing(home: Path) -> None:
+    building.build([str(home / "docs")], home / "index", loaded=WordEncoder())
+    index = Index.open(home / "index", WordEncoder())
+    task = Task.load(home / "task.yaml")
+    examples = [
+        Example(
+            str(n), (Message("user", f"Whose is room r{n}?"),), f"t{n}", fields={"doc": f"d{n}.txt"}
+        )
+        for n in range(24)
+    ]
+    rows = raft_rows(examples, task, index, seed=0)
+    withheld = [row for row in rows if row.output == NOT_FOUND]
+    assert 0 < len(withheld) < 12
+    for example, row in zip(examples, rows, strict=True):
+        holds = f"belongs to team {example.output}." in row.input
+        assert holds == (row.output != NOT_FOUND)
+        if holds:
+            mark = int(row.output.rsplit("[", 1)[1].rstrip("]"))
+            passage = row.input.split(f"<passage {mark}>")[1].split("</passage")[0]
+            assert f"team {example.output}." in passage
