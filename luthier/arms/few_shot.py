@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from luthier.arms.base import ARMS, Choice, Fit, Workplace
-from luthier.arms.demonstrations import pick_examples
 from luthier.arms.prompted import (
     Reading,
     longest_answer,
@@ -107,8 +108,18 @@ class FewShot(ZeroShot):
         single = [e for e in place.train if len(e.messages) == 1]
         if not single:
             raise InputError("No training example has a single turn, so none can be shown.")
-        sizes = set_sizes(place.labels)
-        room = room_for_examples(place, bare, context_length)
+        if place.labels:
+            sizes = [len(place.labels), 2 * len(place.labels)]
+            sizes = [size for size in sizes if size <= 24] or [16]
+        else:
+            sizes = [3, 6]
+        room = (
+            context_length
+            - max(len(bare.ask(e.messages)) for e in (*place.train, *place.validation))
+            - longest_answer(place.task, bare, place.train)
+        )
+        # examples are read for every answer: leave most of the context to the question
+        room = min(room, context_length // 2)
         found, left_out = [], 0
         for size in sizes:
             for draw in range(_DRAWS):
@@ -135,16 +146,18 @@ class FewShot(ZeroShot):
         return found, notes
 
 
-def set_sizes(labels: Sequence[str] | None) -> list[int]:
-    """How many examples are tried: once and twice the labels where those are few, else a few."""
-    if not labels:
-        return [3, 6]
-    return [size for size in (len(labels), 2 * len(labels)) if size <= 24] or [16]
-
-
-def room_for_examples(place: Workplace, bare: Prompt, context_length: int) -> int:
-    """Tokens that examples may take beside the longest question and answer, and at most half of
-    the context: they are read for every answer."""
-    longest = max(len(bare.ask(e.messages)) for e in (*place.train, *place.validation))
-    room = context_length - longest - longest_answer(place.task, bare, place.train)
-    return min(room, context_length // 2)
+def pick_examples(examples: Sequence[Example], size: int, seed: str) -> list[Example]:
+    """A seeded draw, spread evenly over the answers where answers repeat, in mixed order."""
+    order = random.Random(f"few-shot-{seed}")
+    groups: dict[str, list[Example]] = defaultdict(list)
+    for example in order.sample(list(examples), len(examples)):
+        groups[example.output].append(example)
+    if len(groups) > size:  # free text: hardly an answer repeats, so any will do
+        return order.sample(list(examples), min(size, len(examples)))
+    chosen: list[Example] = []
+    while len(chosen) < size and any(groups.values()):
+        for answer in sorted(groups):
+            if groups[answer] and len(chosen) < size:
+                chosen.append(groups[answer].pop())
+    order.shuffle(chosen)
+    return chosen

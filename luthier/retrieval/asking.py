@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from luthier.generation.local import Generator
 
 #: A question is taken to be of something else where the nearest passage is further away than this
-#: (cosine) and holds less than this share of its content words. See benchmarks/RESULTS.md.
+#: (cosine) and holds less than this share of its content words. Judgements, not fitted.
 FAR, FEW = 0.3, 0.5
 #: The least share of an answer's content words that the passages must hold.
 LEAST_SUPPORT = 0.5

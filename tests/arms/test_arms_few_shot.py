@@ -10,8 +10,7 @@ from arms_samples import COLOURS, colours, example, workplace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from luthier.arms.demonstrations import pick_examples
-from luthier.arms.few_shot import FewShot
+from luthier.arms.few_shot import FewShot, pick_examples
 from luthier.data.examples import Example, Message
 from luthier.errors import InputError
 
