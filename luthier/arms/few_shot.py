@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from luthier.arms.base import ARMS, Choice, Fit, Workplace
 from luthier.arms.prompted import (
     Reading,
+    instructed,
     longest_answer,
     read_best,
     reading_choice,
     shots_from,
+    untrained,
 )
 from luthier.arms.zero_shot import ZeroShot
 from luthier.data.examples import Example
@@ -50,15 +52,10 @@ class FewShot(ZeroShot):
 
     def fit(self, place: Workplace) -> Fit:
         """Try several sets of examples on validation."""
-        from luthier.models.adapters import counts
-        from luthier.models.heads import stop_ids
-
         task = place.task
         loaded = place.pool.causal(task.model)
         generator = place.pool.generator(task.model)
-        bare = Prompt(
-            loaded.tokenizer, instruction=task.instruction, stop_ids=stop_ids(loaded.model)
-        )
+        bare = instructed(task, place.pool)
         candidates, notes = self._candidates(place, bare, loaded.context_length)
         rows = place.validation[: _LABELLED_ROWS if place.labels else _WRITTEN_ROWS]
         results: list[tuple[float, int, _Candidate, Reading, list[dict[str, object]]]] = []
@@ -94,11 +91,7 @@ class FewShot(ZeroShot):
                 ),
                 reading_choice(options, reading, len(rows)),
             ],
-            costs={
-                "train_seconds": 0.0,
-                "trained_parameters": 0,
-                "total_parameters": counts(loaded.model)[1],
-            },
+            costs=untrained(task, place.pool),
             notes=[*bare.notes, *notes],
         )
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from luthier.arms.base import Answerer, Progress
 from luthier.data.examples import Conversation, Example, Message
 from luthier.errors import InputError
+from luthier.evaluation.metrics.squad import abstains, right_answers
 from luthier.generation.answers import Answer
 from luthier.generation.options import AnswerOptions
 from luthier.progress import Reporter
 from luthier.retrieval.asking import LEAST_SUPPORT
-from luthier.retrieval.grounding import FORM, NOT_FOUND, grounded, read_answer
+from luthier.retrieval.grounding import FORM, NOT_FOUND, grounded, read_answer, support_of
 from luthier.retrieval.passages import Mode, Passage, Retriever, Scope
 from luthier.task import Task
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 INDEX = "index"
 #: Kinds of tasks whose answers may stand in documents.
 KINDS = frozenset({"qa", "generation", "chat", "extraction", "summarization"})
+#: Words from which a `retrieval.gold` that is no document's id is taken for the passage itself.
+_PASSAGE = 4
 
 
 @dataclass(frozen=True)
@@ -203,21 +206,39 @@ class GroundedAnswerer(Answerer):
 def named_documents(
     examples: Sequence[Example], task: Task, run_folder: Path
 ) -> list[str | None] | None:
-    """The document that each example's row says holds its answer, where it is one of the index;
-    None where the run has no index."""
+    """The document that each example's row says holds its answer, by id or by the passage's text,
+    where it is one of the index; None where the run has no index."""
     from luthier.retrieval.index import Index
 
     folder = run_folder / INDEX
     if not task.documents or not (folder / "index.json").is_file():
         return None
-    known = Index.open(folder).ids()
+    index = Index.open(folder)
+    known = index.ids()
     column = task.retrieval.gold or ""
     named = [str((example.fields or {}).get(column) or "") for example in examples]
-    return [name if name in known else None for name in named]
+    held = {
+        name: name if name in known else _holder(name, index, scope_of(task)) for name in set(named)
+    }
+    return [held[name] for name in named]
+
+
+def _holder(text: str, index: Retriever, scope: Scope) -> str | None:
+    """The document that a passage is from."""
+    wanted = " ".join(text.split())
+    if len(wanted.split()) < _PASSAGE:
+        return None
+    for found in index.search(text[:1000], 5, mode="bm25", scope=scope):
+        if wanted in " ".join((index.text_of(found.document, scope=scope) or "").split()):
+            return found.document
+    return None
 
 
 def gold_of(example: Example, task: Task, index: Retriever) -> list[Passage]:
     """The passage that an example's row says holds the answer; none where it says nothing.
+
+    Of a document that is longer than a passage, that piece which holds the answer, or which is
+    most like a question that has none.
 
     Raises:
         InputError: the row names a document that is not indexed.
@@ -228,12 +249,28 @@ def gold_of(example: Example, task: Task, index: Retriever) -> list[Passage]:
         return []
     text = str(named)
     kept = index.text_of(text, scope=scope_of(task))
-    if kept is not None:
-        return [Passage(text, 0, len(kept), kept, 1.0)]
-    if len(text.split()) < 4:
+    if kept is None and len(text.split()) < _PASSAGE:
         raise InputError(
             f"{example.source or example.id}: `retrieval.gold` names the document {text!r}, which "
-            "is not indexed.",
+            "is not indexed, or which `retrieval.groups` may not read.",
             fix="Give its id as `luthier index list` shows it, or the passage itself.",
         )
-    return [Passage("gold", 0, len(text), text, 1.0)]
+    answer = "" if abstains(example.output) else right_answers(example.output)[0]
+    wanted = answer or question_of(example.messages)
+    if kept is None:
+        return [_piece("gold", text, wanted, task)]
+    return [_piece(text, kept, wanted, task)]
+
+
+def _piece(document: str, text: str, wanted: str, task: Task) -> Passage:
+    """The piece of a document that holds most of what is wanted, as the index would cut it."""
+    from luthier.retrieval.chunks import Chunking, chunks_of
+    from luthier.retrieval.documents import Document
+
+    cut = Chunking(task.retrieval.size, task.retrieval.overlap)
+    pieces = [
+        Passage(document, chunk.start, chunk.end, text[chunk.start : chunk.end], 1.0)
+        for chunk in chunks_of(Document(document, text), cut)
+    ]
+    whole = Passage(document, 0, len(text), text, 1.0)
+    return max(pieces, key=lambda piece: support_of(wanted, piece.text), default=whole)

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from luthier.arms.base import ARMS, Answerer, Fit, Progress, Workplace
 from luthier.arms.grounded import gold_of, index_of, settled, with_passages, without_documents
-from luthier.arms.prompted import GENERATE, PromptedAnswerer, Reading, longest_answer
+from luthier.arms.prompted import (
+    GENERATE,
+    PromptedAnswerer,
+    Reading,
+    instructed,
+    longest_answer,
+    open_prompted,
+    untrained,
+)
 from luthier.arms.rag import Rag
 from luthier.data.examples import Conversation, Example
+from luthier.files import read_json
 from luthier.generation.answers import Answer
 from luthier.generation.options import AnswerOptions
 from luthier.models.pool import ModelPool
-from luthier.prompts.prompt import Prompt
 from luthier.retrieval.grounding import FORM
 from luthier.retrieval.passages import Passage
 from luthier.task import Task
@@ -40,20 +47,12 @@ class Oracle(Rag):
 
     def fit(self, place: Workplace) -> Fit:
         """Nothing is chosen: it is asked as the reader of `rag` is asked by default."""
-        from luthier.models.adapters import counts
-        from luthier.models.heads import stop_ids
-
         task = place.task
-        loaded = place.pool.causal(task.model)
-        prompt = Prompt(
-            loaded.tokenizer, instruction=task.instruction, stop_ids=stop_ids(loaded.model)
-        )
+        prompt = instructed(task, place.pool)
         index_of(task, place.folder, place.pool, place.reporter)
         form, least = FORM, 0.0
         stored = place.folder.parent / "rag" / "arm.json"
         if stored.is_file():  # so that the two differ in their passages alone
-            from luthier.files import read_json
-
             reader = read_json(stored).get("settings", {}).get("reader", {})
             form, least = reader.get("form", form), reader.get("least_support", least)
         return Fit(
@@ -64,11 +63,7 @@ class Oracle(Rag):
                 "form": form,
                 "least_support": least,
             },
-            costs={
-                "train_seconds": 0.0,
-                "trained_parameters": 0,
-                "total_parameters": counts(loaded.model)[1],
-            },
+            costs=untrained(task, place.pool),
             notes=["It is shown the right passage, so it cannot be deployed: an upper bound."],
         )
 
@@ -89,17 +84,8 @@ class Oracle(Rag):
         pool: ModelPool,
     ) -> Answerer:
         """The answerer; asked outside a comparison it has no passages."""
-        from luthier.models.heads import stop_ids
-
-        loaded = pool.causal(settings["model"])
-        inner = PromptedAnswerer(
-            self.name,
-            pool.generator(settings["model"]),
-            Prompt.from_dict(settings["prompt"], loaded.tokenizer, stop_ids=stop_ids(loaded.model)),
-            Reading.from_dict(settings["reading"]),
-            task=task,
-            context_length=loaded.context_length,
-        )
+        del labels
+        inner = open_prompted(self.name, settings, pool, task=task)
         index = index_of(task, folder, pool)
         return _OracleAnswerer(inner, index, settings["form"], settings["least_support"])
 
@@ -126,6 +112,6 @@ class _OracleAnswerer(Answerer):
         ]
         answers = self.inner.answer(shown, options, progress)
         return [
-            replace(settled(answer, passages, self.least if passages else 0.0))
+            settled(answer, passages, self.least if passages else 0.0)
             for answer, passages in zip(answers, found, strict=True)
         ]

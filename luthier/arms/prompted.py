@@ -24,6 +24,7 @@ from luthier.task import Task
 
 if TYPE_CHECKING:
     from luthier.generation.local import Generator
+    from luthier.models.pool import ModelPool
 
 GENERATE = "generate"
 LIKELIHOOD = "likelihood"
@@ -218,6 +219,45 @@ class PromptedAnswerer(Answerer):
                 }
             },
         )
+
+
+def open_prompted(
+    name: str,
+    settings: dict[str, Any],
+    pool: ModelPool,
+    *,
+    task: Task,
+    labels: tuple[str, ...] | None = None,
+) -> PromptedAnswerer:
+    """An answerer of settings that hold "model", "prompt" and "reading", over the shared model."""
+    from luthier.models.heads import stop_ids
+
+    loaded = pool.causal(settings["model"])
+    return PromptedAnswerer(
+        name,
+        pool.generator(settings["model"]),
+        Prompt.from_dict(settings["prompt"], loaded.tokenizer, stop_ids=stop_ids(loaded.model)),
+        Reading.from_dict(settings["reading"]),
+        task=task,
+        labels=labels,
+        context_length=loaded.context_length,
+    )
+
+
+def instructed(task: Task, pool: ModelPool) -> Prompt:
+    """The task's instruction as its model reads it."""
+    from luthier.models.heads import stop_ids
+
+    loaded = pool.causal(task.model)
+    return Prompt(loaded.tokenizer, instruction=task.instruction, stop_ids=stop_ids(loaded.model))
+
+
+def untrained(task: Task, pool: ModelPool) -> dict[str, Any]:
+    """The costs of an arm that trains nothing."""
+    from luthier.models.adapters import counts
+
+    total = counts(pool.causal(task.model).model)[1]
+    return {"train_seconds": 0.0, "trained_parameters": 0, "total_parameters": total}
 
 
 def longest_answer(task: Task, prompt: Prompt, train: Sequence[Example]) -> int:

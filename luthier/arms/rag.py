@@ -22,11 +22,13 @@ from luthier.arms.prompted import (
     PromptedAnswerer,
     Reading,
     conversations,
+    instructed,
     longest_answer,
+    open_prompted,
     score_on,
+    untrained,
 )
 from luthier.models.pool import ModelPool
-from luthier.prompts.prompt import Prompt
 from luthier.retrieval.grounding import FORMS
 from luthier.retrieval.passages import Mode
 from luthier.task import Task
@@ -60,39 +62,24 @@ class Rag(Arm):
 
     def fit(self, place: Workplace) -> Fit:
         """Index the documents, and choose on validation how they are searched and shown."""
-        from luthier.models.adapters import counts
-        from luthier.models.heads import stop_ids
-
         task = place.task
-        loaded = place.pool.causal(task.model)
         index = index_of(task, place.folder, place.pool, place.reporter)
-        prompt = Prompt(
-            loaded.tokenizer, instruction=task.instruction, stop_ids=stop_ids(loaded.model)
-        )
-        reading = Reading(GENERATE, longest_answer(task, prompt, place.train))
-        inner = PromptedAnswerer(
-            self.name,
-            place.pool.generator(task.model),
-            prompt,
-            reading,
-            task=task,
-            context_length=loaded.context_length,
-        )
+        prompt = instructed(task, place.pool)
+        settings = {
+            "model": task.model,
+            "prompt": prompt.to_dict(),
+            "reading": Reading(GENERATE, longest_answer(task, prompt, place.train)).to_dict(),
+        }
+        inner = open_prompted(self.name, settings, place.pool, task=task)
         reader, choices, notes = choose_reader(place, self.name, inner, index)
         return Fit(
             settings={
-                "model": task.model,
-                "prompt": prompt.to_dict(),
-                "reading": reading.to_dict(),
+                **settings,
                 "reader": reader.to_dict(),
                 "index_version": index.version,
             },
             choices=choices,
-            costs={
-                "train_seconds": 0.0,
-                "trained_parameters": 0,
-                "total_parameters": counts(loaded.model)[1],
-            },
+            costs=untrained(task, place.pool),
             notes=[*prompt.notes, *notes],
         )
 
@@ -105,18 +92,8 @@ class Rag(Arm):
         pool: ModelPool,
     ) -> Answerer:
         """The answerer, over the run's index as it is now."""
-        from luthier.models.heads import stop_ids
-
         del labels
-        loaded = pool.causal(settings["model"])
-        inner = PromptedAnswerer(
-            self.name,
-            pool.generator(settings["model"]),
-            Prompt.from_dict(settings["prompt"], loaded.tokenizer, stop_ids=stop_ids(loaded.model)),
-            Reading.from_dict(settings["reading"]),
-            task=task,
-            context_length=loaded.context_length,
-        )
+        inner = open_prompted(self.name, settings, pool, task=task)
         reader = Reader(**settings["reader"])
         return GroundedAnswerer(
             self.name, inner, index_of(task, folder, pool), scope_of(task), reader

@@ -24,7 +24,7 @@ from luthier.arms.rag import choose_reader
 from luthier.arms.tuned import TunedArm, open_tuned
 from luthier.data.examples import Example
 from luthier.errors import InputError
-from luthier.evaluation.metrics.squad import abstains
+from luthier.evaluation.metrics.squad import abstains, right_answers
 from luthier.models.pool import ModelPool
 from luthier.retrieval.grounding import FORM, NOT_FOUND, support_of
 from luthier.retrieval.passages import Passage, Retriever
@@ -33,6 +33,12 @@ from luthier.task import Task
 #: Passages of a training row, and the share of rows whose right passage is held back.
 _SHOWN = 3
 _WITHOUT = 0.2
+#: The least support that a passage gives to an answer which is taken to stand in it.
+_HOLDS = 0.75
+_LEFT_OUT = (
+    "{name}: {left} of {rows} training rows were left out: their answers stand in none of the "
+    "passages found for them."
+)
 
 
 @ARMS.register("lora+rag")
@@ -40,8 +46,9 @@ class LoraRag(TunedArm):
     """LoRA on questions with passages, as in RAFT (Zhang et al. 2024, arXiv 2403.10131): the right
     passage among others that are like it, in a random place, and an answer that says which it is.
 
-    In a fifth of the rows the right passage is held back. RAFT keeps their answers, to be learned
-    by heart; here they become `NOT_FOUND`, because whoever serves documents wants to be told.
+    A fifth of the rows at least have no answer to give: where fewer questions are unanswerable,
+    the right passage of others is held back. RAFT keeps the answers of those, to be learned by
+    heart; here they become `NOT_FOUND`, because whoever serves documents wants to be told.
     """
 
     name = "lora+rag"
@@ -67,9 +74,20 @@ class LoraRag(TunedArm):
 
         task = place.task
         index = index_of(task, place.folder, place.pool, place.reporter)
-        rows = raft_rows(place.train, task, index, seed=task.seed)
-        held = raft_rows(place.validation, task, index, seed=task.seed, without=0.0)
-        return train_stage(
+        shown = task.retrieval.k or _SHOWN
+        rows = raft_rows(place.train, task, index, seed=task.seed, shown=shown)
+        if not any(not abstains(row.output) for row in rows):
+            raise InputError(
+                "No training answer stands in the passages that were found for its question, so "
+                "there is nothing to learn from them.",
+                fix="Name the column with the right document (`retrieval.gold`), or leave "
+                f"{self.name} out.",
+            )
+        held = raft_rows(place.validation, task, index, seed=task.seed, without=0.0, shown=shown)
+        left = len(place.train) - len(rows)
+        if left:
+            place.reporter.say(_LEFT_OUT.format(name=self.name, left=left, rows=len(place.train)))
+        found = train_stage(
             model_name=task.model,
             base=task.folder,
             instruction=task.instruction,
@@ -82,6 +100,10 @@ class LoraRag(TunedArm):
             minutes=place.minutes,
             validation=held,
         ).to_dict()
+        if left:
+            said = _LEFT_OUT.format(name=self.name, left=left, rows=len(place.train))
+            found["notes"] = [*found["notes"], said]
+        return found
 
     @property
     def _searches(self) -> bool:
@@ -190,54 +212,70 @@ def raft_rows(
 ) -> list[Example]:
     """Examples with passages before their questions.
 
-    The right passage is the one that the row names (`retrieval.gold`), else the first of those
-    found that holds the answer. A row whose answer stands in none of them teaches to say so, as
-    does a share of the others whose right passage is left out.
+    The right passage is the one that the row names (`retrieval.gold`), else that of those found
+    which holds the answer, or most of it. A row whose answer stands in none of them teaches
+    nothing and is left out.
 
     Args:
         examples: questions and answers.
         task: names the documents.
         index: of them.
         seed: decides which rows and places.
-        without: the share of rows whose right passage is held back.
+        without: the share of rows that are to teach to say that there is no answer. Those whose
+            question has none count; only what is missing is made, by holding the right passage
+            of other rows back.
         shown: passages of a row.
     """
     found = index.search_many(
         [question_of(example.messages) for example in examples], shown + 2, scope=scope_of(task)
     )
+    silent = sum(abstains(example.output) for example in examples) / max(1, len(examples))
+    chance = max(0.0, without - silent) / (1 - silent) if silent < 1 else 0.0
     rows = []
     for example, passages in zip(examples, found, strict=True):
         numbers = random.Random(f"raft-{seed}-{example.id}")
         right, others = _right(example, passages, task, index)
         answered = not abstains(example.output)
-        held_back = numbers.random() < without
-        chosen = others[: shown - 1] if right and not held_back else others[:shown]
-        output = example.output
-        if right and not held_back:
+        held_back = answered and numbers.random() < chance
+        if right is None and answered:
+            continue
+        output = NOT_FOUND
+        if right is None or held_back:
+            chosen = others[:shown]
+        else:
+            chosen = others[: shown - 1]
             at = numbers.randint(0, len(chosen))
             chosen = [*chosen[:at], right, *chosen[at:]]
-            output = f"{example.output} [{at + 1}]" if answered else NOT_FOUND
-        else:
-            output = NOT_FOUND
-        messages = with_passages(example.messages, chosen, FORM)
-        rows.append(replace(example, messages=messages, output=output))
+            output = f"{_one_answer(example.output)} [{at + 1}]" if answered else NOT_FOUND
+        rows.append(
+            replace(example, messages=with_passages(example.messages, chosen, FORM), output=output)
+        )
     return rows
+
+
+def _one_answer(output: str) -> str:
+    """The first of the answers that a row allows: one is learned."""
+    return right_answers(output)[0]
 
 
 def _right(
     example: Example, passages: Sequence[Passage], task: Task, index: Retriever
 ) -> tuple[Passage | None, list[Passage]]:
     """(the right passage, the others that were found)."""
+    answer = _one_answer(example.output)
     gold = gold_of(example, task, index)
     if gold:
         same = [p for p in passages if _overlaps(p, gold[0])]
         others = [p for p in passages if p not in same]
-        # as it would be found: a passage of the size that is shown, where the search has it
-        return (same[0] if same else gold[0]), others
+        # as it would be found, where the search has the piece of the document that answers
+        holding = [p for p in same if abstains(answer) or support_of(answer, p.text) >= _HOLDS]
+        return (holding[0] if holding else gold[0]), others
     if abstains(example.output):
         return None, list(passages)
-    holding = [p for p in passages if support_of(example.output, p.text) == 1]
-    return (holding[0] if holding else None), [p for p in passages if p not in holding]
+    best = max(passages, key=lambda p: support_of(answer, p.text), default=None)
+    if best is None or support_of(answer, best.text) < _HOLDS:
+        return None, list(passages)
+    return best, [p for p in passages if support_of(answer, p.text) < 1 and p is not best]
 
 
 def _overlaps(passage: Passage, gold: Passage) -> bool:

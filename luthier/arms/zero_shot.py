@@ -6,9 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from luthier.arms.base import ARMS, Answerer, Arm, Fit, Workplace
-from luthier.arms.prompted import PromptedAnswerer, Reading, read_best, reading_choice
+from luthier.arms.prompted import (
+    instructed,
+    open_prompted,
+    read_best,
+    reading_choice,
+    untrained,
+)
 from luthier.models.pool import ModelPool
-from luthier.prompts.prompt import Prompt
 from luthier.task import Task
 
 _VALIDATION_ROWS = 60
@@ -30,14 +35,8 @@ class ZeroShot(Arm):
 
     def fit(self, place: Workplace) -> Fit:
         """Choose how the answer is read."""
-        from luthier.models.adapters import counts
-        from luthier.models.heads import stop_ids
-
         task = place.task
-        loaded = place.pool.causal(task.model)
-        prompt = Prompt(
-            loaded.tokenizer, instruction=task.instruction, stop_ids=stop_ids(loaded.model)
-        )
+        prompt = instructed(task, place.pool)
         # reading is only a choice where there are labels to compare
         rows = place.validation[:_VALIDATION_ROWS] if place.labels else ()
         reading, _, options = read_best(
@@ -46,7 +45,7 @@ class ZeroShot(Arm):
             place.pool.generator(task.model),
             prompt,
             rows,
-            loaded.context_length,
+            place.pool.causal(task.model).context_length,
         )
         return Fit(
             settings={
@@ -55,11 +54,7 @@ class ZeroShot(Arm):
                 "reading": reading.to_dict(),
             },
             choices=[reading_choice(options, reading, len(rows))] if options else [],
-            costs={
-                "train_seconds": 0.0,
-                "trained_parameters": 0,
-                "total_parameters": counts(loaded.model)[1],
-            },
+            costs=untrained(task, place.pool),
             notes=prompt.notes,
         )
 
@@ -72,15 +67,5 @@ class ZeroShot(Arm):
         pool: ModelPool,
     ) -> Answerer:
         """The answerer."""
-        from luthier.models.heads import stop_ids
-
-        loaded = pool.causal(settings["model"])
-        return PromptedAnswerer(
-            self.name,
-            pool.generator(settings["model"]),
-            Prompt.from_dict(settings["prompt"], loaded.tokenizer, stop_ids=stop_ids(loaded.model)),
-            Reading.from_dict(settings["reading"]),
-            task=task,
-            labels=labels,
-            context_length=loaded.context_length,
-        )
+        del folder
+        return open_prompted(self.name, settings, pool, task=task, labels=labels)

@@ -97,12 +97,8 @@ def relevant(
     if not passages:
         return False
     words = content_words(question)
-    held = max(
-        sum(word in set(content_words(" ".join([*p.heading, p.text]))) for word in words)
-        / max(1, len(words))
-        for p in passages
-    )
-    if held >= FEW:
+    texts = [set(content_words(" ".join([*p.heading, p.text]))) for p in passages]
+    if max(sum(word in held for word in words) for held in texts) >= FEW * max(1, len(words)):
         return True
     nearest = index.search(question, 1, mode="vectors", scope=scope)
     return bool(nearest) and nearest[0].score >= FAR

@@ -53,6 +53,11 @@ you your about after all also any because before being between both during each 
 himself just more most only other over same under until up very while one
 """
 STOP_WORDS = frozenset(_STOP_WORDS.split())
+#: What models put before an answer that was to be short.
+_PREAMBLE = re.compile(
+    r"^(?:the )?answer(?: to (?:the|this|that|your) question)? is(?: that)?\s*[:,]?\s*(?=\S)",
+    re.IGNORECASE,
+)
 #: The share of an answer's words that a sentence must hold to be its source.
 _FLOOR = 0.5
 
@@ -129,13 +134,14 @@ def read_answer(text: str, passages: Sequence[Passage]) -> Grounded:
 
     A mark such as [2] is followed where the passage holds what was said. Without marks, the
     sentence that holds the answer's very words is cited, else the one that holds most of its
-    content words. An answer that nothing supports has no citation.
+    content words. An answer that nothing supports has no citation. "The answer is" and the like
+    in front of an answer are taken off: no passage holds those words.
     """
     said = text.strip()
     if not said or _REFUSALS.match(said):
         return Grounded(NOT_FOUND, True)
     marked = [int(number) for number in _MARK.findall(said)]
-    answer = _MARK.sub("", said).strip().strip('"“”').strip()
+    answer = _PREAMBLE.sub("", _MARK.sub("", said).strip().strip('"“”').strip()).strip('"“”')
     if not answer or _REFUSALS.match(answer):
         return Grounded(NOT_FOUND, True)
     order = [n - 1 for n in dict.fromkeys(marked) if 0 < n <= len(passages)]

@@ -107,10 +107,6 @@ def _add_product(
     return total
 
 
-def _scaled(d_weight: torch.Tensor, by: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return (d_weight * by.to(d_weight.dtype)).to(dtype)
-
-
 class _Room:
     """Room for some rows of scores in float32, and for their probabilities."""
 

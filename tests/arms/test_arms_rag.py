@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "retrieval"))
-
 from conftest import write_tiny_model
 from retrieval_fakes import WordEncoder
 

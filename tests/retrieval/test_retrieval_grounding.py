@@ -92,3 +92,11 @@ def test_citations_are_exact_spans(answer: str, text: str) -> None:
     passage = Passage("d", 3, 3 + len(text), text, 1.0)
     for citation in read_answer(answer, [passage]).citations:
         assert ("___" + text)[citation.start : citation.end] == citation.text
+
+
+@pytest.mark.parametrize(
+    "before", ["The answer is ", "The answer to this question is: ", "Answer is "]
+)
+def test_what_stands_before_an_answer_is_taken_off(before: str) -> None:
+    assert read_answer(before + "25 days", [PASSAGE]).answer == "25 days"
+    assert read_answer("The answer is unknown", [PASSAGE]).abstained
