@@ -55,9 +55,9 @@ class Texts:
         if ids and ids[-1] in self._stopping.ids:
             ids = ids[:-1]
         text = self._decode(ids)
-        for stop in self._stopping.strings:
-            text = text.split(stop, 1)[0]
-        return text
+        # in the whole text: cutting at one stop string could hide another that begins before it
+        starts = [text.find(stop) for stop in self._stopping.strings]
+        return text[: min((start for start in starts if start >= 0), default=len(text))]
 
     def _decode(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tiny_models import make_tokenizer
 
@@ -148,6 +148,7 @@ class TestStream:
         st.lists(st.text(alphabet="ab \n#é", min_size=1, max_size=4), max_size=2),
         st.integers(1, 30),
     )
+    @example("a\n", ["\n", "a\n"], 3)  # both end with the same token; the longer begins first
     def test_pieces_together_are_the_answer(self, text: str, stops: list[str], new: int) -> None:
         stopping = Stopping(frozenset({EOS}), tuple(stops), new)
         script = [*ids_of(text), EOS]
