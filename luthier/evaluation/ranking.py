@@ -69,6 +69,8 @@ def retrieval(rows: Sequence[Mapping[str, Any]], gold: Sequence[str | None]) -> 
         (row, name) for row, name, yes in zip(rows, gold, answerable, strict=True) if yes and name
     ]
     ranked = [[p["document"] == name for p in row["passages"]] for row, name in known]
+    # several pieces of the right document are one right document, found where the first stands
+    first = [[hit and not any(hits[:at]) for at, hit in enumerate(hits)] for hits in ranked]
     wrong = [
         any(hits)
         for (row, _), hits in zip(known, ranked, strict=True)
@@ -88,11 +90,11 @@ def retrieval(rows: Sequence[Mapping[str, Any]], gold: Sequence[str | None]) -> 
         "search": {
             "n": len(ranked),
             "k": k,
-            "recall@1": _mean([recall_at(hits, 1, 1) for hits in ranked]),
-            "recall@3": _mean([recall_at(hits, 1, 3) for hits in ranked]),
-            "recall@k": _mean([recall_at(hits, 1, max(1, k)) for hits in ranked]),
+            "recall@1": _mean([recall_at(hits, 1, 1) for hits in first]),
+            "recall@3": _mean([recall_at(hits, 1, 3) for hits in first]),
+            "recall@k": _mean([recall_at(hits, 1, max(1, k)) for hits in first]),
             "mrr": _mean([reciprocal_rank(hits) for hits in ranked]),
-            "ndcg": _mean([ndcg_at(hits, 1, max(1, k)) for hits in ranked]),
+            "ndcg": _mean([ndcg_at(hits, 1, max(1, k)) for hits in first]),
             "context_precision": _mean([context_precision(hits) for hits in ranked]),
         }
         if ranked

@@ -84,3 +84,9 @@ def test_without_known_documents() -> None:
     found = retrieval([row("x", 1.0, "ab", "a")], [None])
     assert found["search"] is found["faults"] is found["citations"] is None
     assert found["abstention"]["precision"] is None
+
+
+def test_several_pieces_of_a_document_are_one_document() -> None:
+    search = retrieval([row("x", 1.0, "aab", "a")], ["a"])["search"]
+    assert search["recall@1"] == search["recall@3"] == search["recall@k"] == 1
+    assert search["ndcg"] == search["context_precision"] == 1
