@@ -161,6 +161,8 @@ def verdict(held: dict[str, Any]) -> None:
     out.print()
     for reason in held["reasons"]:
         out.print(Text(f"- {reason}"), soft_wrap=True)
+    if curve := held.get("learning_curve"):
+        out.print(Text(f"- {curve['said']}"), soft_wrap=True)
 
 
 def models_table(rows: Sequence[dict[str, Any]]) -> None:

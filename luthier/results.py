@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,19 @@ from luthier.arms.base import ARMS, Fit
 from luthier.court import judged_of
 from luthier.data.examples import Example
 from luthier.data.schemas import AnswerSchema
-from luthier.evaluation.scoring import Metric, ScoringRows, metrics_for, score
+from luthier.evaluation.scoring import Metric, Scored, ScoringRows, metrics_for, score
 from luthier.evaluation.structure import structure
-from luthier.files import read_jsonl
+from luthier.files import read_json, read_jsonl
 from luthier.generation.answers import Answer
 from luthier.measures import measures_of_arm
 from luthier.runs import Run
 from luthier.task_sections import Kind
 from luthier.verdict.compare import ArmResult
+
+#: Where a run keeps what was fitted again (`luthier.refits`), as ARM.seed-NUMBER or
+#: ARM.EXAMPLES-NUMBER.
+REFITS = "refits"
+SEED = "seed"
 
 
 def record_of(
@@ -104,6 +110,26 @@ def scoring_rows(
     )
 
 
+def read_rows(
+    kind: Kind,
+    rows: Sequence[Mapping[str, Any]],
+    labels: tuple[str, ...] | None,
+    schema: AnswerSchema | None = None,
+) -> ScoringRows:
+    """Rows of predictions.jsonl, as metrics read them."""
+    probabilities = [row.get("probabilities") for row in rows]
+    return ScoringRows(
+        kind=kind,
+        inputs=[row["input"] for row in rows],
+        references=[row["reference"] for row in rows],
+        predictions=[row["prediction"] for row in rows],
+        labels=labels,
+        probabilities=probabilities if all(probabilities) else None,
+        schema=schema,
+        judged=_judged(rows),
+    )
+
+
 def _judged(rows: Sequence[Mapping[str, Any]]) -> list[float] | None:
     found = [row.get("judged") for row in rows]
     return [float(one) for one in found if one is not None] if None not in found else None
@@ -118,6 +144,33 @@ def _retrieval(
     if gold is None or not all("passages" in row for row in rows):
         return {}
     return {"retrieval": retrieval(rows, gold)}
+
+
+def _seeds(run: Run, name: str, fits: Sequence[Scored]) -> dict[str, Any]:
+    """`seeds` of an arm that was fitted with several: each one's score, the served one first."""
+    if len(fits) < 2:
+        return {}
+    records = [read_json(one / "arm.json") for one in finished(run, name, SEED)]
+    seeds = [run.task.seed, *(record["seed"] for record in records)]
+    scores = [one.value for one in fits]
+    return {"seeds": {"seeds": seeds, "scores": scores, "deviation": float(np.std(scores, ddof=1))}}
+
+
+def finished(run: Run, name: str, what: str) -> list[Path]:
+    """Folders of an arm's refits of one sort that did not fail, by number.
+
+    Args:
+        run: where they are.
+        name: of the arm.
+        what: SEED, or a number of training examples.
+    """
+    start = f"{name}.{what}-"
+    found = [
+        path.parent
+        for path in (run.folder / REFITS).glob("*/arm.json")
+        if path.parent.name.startswith(start) and read_json(path)["failed"] is None
+    ]
+    return sorted(found, key=lambda folder: int(folder.name.removeprefix(start)))
 
 
 def arm_result(
@@ -147,30 +200,28 @@ def arm_result(
         reason = record["failed"] if record else "it was not run"
         return ArmResult(name, None, floor=arm.floor, ceiling=arm.ceiling, failed=reason)
     rows = read_jsonl(run.arm_folder(name) / "predictions.jsonl")
-    probabilities = [row.get("probabilities") for row in rows]
-    scoring = ScoringRows(
-        kind=kind,
-        inputs=[row["input"] for row in rows],
-        references=[row["reference"] for row in rows],
-        predictions=[row["prediction"] for row in rows],
-        labels=labels,
-        probabilities=probabilities if all(probabilities) else None,
-        schema=schema,
-        judged=_judged(rows),
-    )
+    scoring = read_rows(kind, rows, labels, schema)
     scored = score(metric.name, scoring)
+    again = [
+        read_rows(kind, read_jsonl(one / "predictions.jsonl"), labels, schema)
+        for one in finished(run, name, SEED)
+    ]
+    fits = [scored, *(score(metric.name, one) for one in again)]
     return ArmResult(
         name,
-        scored.statistics,
-        row_scores=scored.row_scores,
-        invalid_rate=scored.invalid_rate,
+        np.stack([one.statistics for one in fits]) if again else scored.statistics,
+        row_scores=np.mean([one.row_scores for one in fits], axis=0),
+        invalid_rate=float(np.mean([one.invalid_rate for one in fits])),
         floor=arm.floor,
         ceiling=arm.ceiling,
         costs=record["costs"],
         forgetting=record.get("forgetting"),
         memorisation=record.get("memorisation"),
         can_forget=arm.changes_weights,
-        metrics={other: score(other, scoring).value for other in metrics_for(kind, scoring)},
+        metrics={
+            other: float(np.mean([score(other, one).value for one in (scoring, *again)]))
+            for other in metrics_for(kind, scoring)
+        },
         extra=measures_of_arm(
             kind,
             rows,
@@ -180,6 +231,7 @@ def arm_result(
             wanted=run.task.wanted,
             prices=run.task.prices,
         )
+        | _seeds(run, name, fits)
         | _retrieval(rows, gold)
         | structure(scoring)
         | judged_of(scoring, seed=run.task.seed),

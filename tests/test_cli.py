@@ -36,6 +36,9 @@ SURFACE = {
     "run": {
         *("TASK", "--out", "--arms", "--seed", "--minutes", "--resume"),
         *("--yes", "-y", "--json", "--track", "--tune"),
+        "--seeds",
+        "--learning-curve",
+        "--no-learning-curve",
     },
     "train": {
         *("TASK", "--out", "--method", "--from", "--resume", "--json"),

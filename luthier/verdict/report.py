@@ -33,6 +33,7 @@ from luthier.verdict.formatting import (
     plural,
     words,
 )
+from luthier.verdict.learning import learning_panel
 from luthier.verdict.memorisation import memorisation_reasons, memorisation_table
 from luthier.verdict.slicing import slice_panel
 
@@ -101,6 +102,7 @@ def render(evidence: Evidence) -> str:
             confidence=panels.confidence_panel(evidence, focus),
             behaviour=panels.behaviour_table(evidence),
             retrieved=retrieved.retrieved(evidence),
+            learning=learning_panel(evidence, scale),
             cost_table=views.cost_table(evidence, focus),
             cost_details=spending.cost_details(evidence),
             break_even=spending.break_even_plot(evidence, focus),
