@@ -1,21 +1,15 @@
 """The report of a run: one self-contained HTML file, made from the run folder and nothing else.
 
-Everything in a run folder is untrusted text: the templates escape all of it, and the page's
-Content-Security-Policy allows exactly its own style sheet and its own script, by hash.
+What is in a run folder is untrusted text; `pages.py` sees that it stays text.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-import re
 import shlex
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from luthier.files import write_text
@@ -24,19 +18,17 @@ from luthier.verdict.cases import build_cases, build_confusion
 from luthier.verdict.evidence import Evidence, mapping, read_run, text, texts
 from luthier.verdict.formatting import (
     DASH,
-    NBSP,
     clip,
     compact,
-    count,
     memory,
     number,
     plural,
     words,
 )
 from luthier.verdict.memorisation import memorisation_reasons, memorisation_table
+from luthier.verdict.pages import asset, environment, policy
 from luthier.verdict.slicing import slice_panel
 
-_HERE = Path(__file__).parent
 #: decision -> (the status word, its sign; the sign says it without colour)
 _STATUS = {"deploy": ("Deploy", "●"), "undecided": ("Undecided", "◐"), "none": ("None", "○")}
 SNIPPET_CHARACTERS = 2000  # of the task's first input in the deployment examples
@@ -69,14 +61,14 @@ def render(evidence: Evidence) -> str:
     metric = words(text(verdict.get("metric"))) or "score"
     decision = text(verdict.get("decision"))
     status, sign = _STATUS.get(decision, (decision.capitalize() or "Unknown", "○"))
-    style, script = _asset("report.css"), _asset("report.js")
+    style, script = asset("report.css"), asset("report.js")
     labels, labels_left_out = account.label_shares(evidence)
     sample, sample_left_out = account.sample_spans(evidence)
     return (
-        _environment()
+        environment()
         .get_template("report.html.jinja")
         .render(
-            policy=_policy(style, script),
+            policy=policy(style, script),
             style=Markup(style),
             script=Markup(script),
             headline=_headline(evidence),
@@ -128,46 +120,6 @@ def render(evidence: Evidence) -> str:
             made=text(evidence.manifest.get("created")),
             luthier=text(evidence.manifest.get("luthier")),
         )
-    )
-
-
-@cache
-def _environment() -> Environment:
-    """Autoescape is on for every template; a name that a template mistypes is an error."""
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["count"] = count
-    environment.filters["plural"] = plural
-    environment.filters["first_upper"] = lambda said: said[:1].upper() + said[1:]
-    environment.filters["together"] = _together
-    environment.globals["dash"] = DASH
-    return environment
-
-
-def _together(said: str) -> str:
-    """A sentence whose numbers are not torn from their units at the end of a line."""
-    return re.sub(r"(?<=\d) (?=(?:%|s|ms|min|h|points?|GB|MB)(?!\w))", NBSP, said)
-
-
-@cache
-def _asset(name: str) -> str:
-    return (_HERE / name).read_text(encoding="utf-8")
-
-
-def _policy(style: str, script: str) -> str:
-    """A Content-Security-Policy under which nothing loads and only our two inline parts run."""
-
-    def of(source: str) -> str:
-        return base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
-
-    return (
-        f"default-src 'none'; style-src 'sha256-{of(style)}'; script-src 'sha256-{of(script)}'; "
-        "base-uri 'none'; form-action 'none'"
     )
 
 

@@ -49,11 +49,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of arms. `heads` are the column heads after the first, which is the arm."""
+    """A table of arms. `heads` are the column heads after `first`, which is the arm's."""
 
     caption: str
     heads: tuple[str, ...]
     lines: tuple[Line, ...]
+    first: str = "Arm"
 
 
 def is_recommended(evidence: Evidence, arm: Arm) -> bool:
