@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from luthier.files import read_jsonl
 from luthier.generation.answers import Answer
 from luthier.measures import measures_of_arm
 from luthier.runs import Run
+from luthier.task import Task
 from luthier.task_sections import Kind
 from luthier.verdict.compare import ArmResult
 
@@ -41,19 +44,14 @@ def record_of(
         aftermath: what was forgotten and learned by heart; empty for an arm that changes no
             weights.
     """
-    read = [answer.prompt_tokens for answer in answers]
     return {
         "failed": None,
         "settings": fit.settings,
         "choices": [choice.to_dict() for choice in fit.choices],
         "costs": {
             **fit.costs,
-            "seconds_per_answer": seconds,
-            "prompt_tokens_per_answer": float(np.mean(read)),
-            "completion_tokens_per_answer": float(np.mean([a.completion_tokens for a in answers])),
-            "peak_memory_bytes": peak,
+            **costs_of_answers(answers, seconds, peak, joules[1]),
             "train_joules": joules[0],
-            "joules_per_answer": None if joules[1] is None else joules[1] / len(answers),
         },
         "cut_off": sum(answer.finish_reason == "length" for answer in answers),
         "forgetting": None,
@@ -61,6 +59,19 @@ def record_of(
         "curve": fit.curve,
         "notes": fit.notes,
         **fit.extra,
+    }
+
+
+def costs_of_answers(
+    answers: Sequence[Answer], seconds: float, peak: int, joules: float | None
+) -> dict[str, Any]:
+    """`costs` of arm.json that answering the test tells; see `record_of`."""
+    return {
+        "seconds_per_answer": seconds,
+        "prompt_tokens_per_answer": float(np.mean([a.prompt_tokens for a in answers])),
+        "completion_tokens_per_answer": float(np.mean([a.completion_tokens for a in answers])),
+        "peak_memory_bytes": peak,
+        "joules_per_answer": None if joules is None else joules / len(answers),
     }
 
 
@@ -146,7 +157,53 @@ def arm_result(
     if record is None or record.get("failed"):
         reason = record["failed"] if record else "it was not run"
         return ArmResult(name, None, floor=arm.floor, ceiling=arm.ceiling, failed=reason)
-    rows = read_jsonl(run.arm_folder(name) / "predictions.jsonl")
+    result = result_of(
+        name,
+        read_jsonl(run.arm_folder(name) / "predictions.jsonl"),
+        record,
+        run.task,
+        kind=kind,
+        labels=labels,
+        metric=metric,
+        schema=schema,
+        gold=gold,
+        stored=run.arm_folder(name) / "model",
+        base=base_of(run.manifest),
+    )
+    return replace(result, floor=arm.floor, ceiling=arm.ceiling, can_forget=arm.changes_weights)
+
+
+def base_of(manifest: Mapping[str, Any]) -> Path | None:
+    """The folder of a run's base model, as its manifest names it."""
+    path = Path(str((manifest.get("model") or {}).get("path") or ""))
+    return path if path.is_absolute() else None
+
+
+def result_of(
+    name: str,
+    rows: Sequence[Mapping[str, Any]],
+    record: Mapping[str, Any],
+    task: Task,
+    *,
+    kind: Kind,
+    labels: tuple[str, ...] | None,
+    metric: Metric,
+    schema: AnswerSchema | None = None,
+    gold: Sequence[str | None] | None = None,
+    stored: Path | None = None,
+    base: Path | None = None,
+) -> ArmResult:
+    """Score answers and measure all else that verdict.json says of an arm.
+
+    Args:
+        name: of what answered.
+        rows: as in predictions.jsonl.
+        record: `costs`, `forgetting` and `memorisation` as in arm.json.
+        task: `wanted`, `prices` and `seed`.
+        kind, labels, metric, schema, gold: see `arm_result`.
+        stored: the folder with what is kept of it for this task.
+        base: the folder of the base model.
+    """
     probabilities = [row.get("probabilities") for row in rows]
     scoring = ScoringRows(
         kind=kind,
@@ -164,23 +221,20 @@ def arm_result(
         scored.statistics,
         row_scores=scored.row_scores,
         invalid_rate=scored.invalid_rate,
-        floor=arm.floor,
-        ceiling=arm.ceiling,
         costs=record["costs"],
         forgetting=record.get("forgetting"),
         memorisation=record.get("memorisation"),
-        can_forget=arm.changes_weights,
         metrics={other: score(other, scoring).value for other in metrics_for(kind, scoring)},
         extra=measures_of_arm(
             kind,
             rows,
             record=record,
-            folder=run.arm_folder(name),
-            model=run.manifest.get("model") or {},
-            wanted=run.task.wanted,
-            prices=run.task.prices,
+            stored=stored,
+            base=base,
+            wanted=task.wanted,
+            prices=task.prices,
         )
         | _retrieval(rows, gold)
         | structure(scoring)
-        | judged_of(scoring, seed=run.task.seed),
+        | judged_of(scoring, seed=task.seed),
     )
