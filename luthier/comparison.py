@@ -247,6 +247,11 @@ class Comparison:
             clusters=clusters,
             vectors=vectors_of(self.run, self.pool, self.test),
         )
+        if self.schema:
+            verdict["answer_schema"] = {
+                "given": self.schema.given,
+                "schema": dict(self.schema.schema),
+            }
         if self.court:
             verdict["judge"] = read_json(self.run.folder / "judge.json")
         write_json(self.run.folder / "verdict.json", verdict)

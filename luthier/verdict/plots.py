@@ -86,6 +86,7 @@ def dot_and_whisker(
     identifier: str,
     limit: float | None = None,
     limit_label: str = "",
+    zero: bool = False,
 ) -> Markup:
     """Scores with their intervals, one line each, from top to bottom in the order given.
 
@@ -99,11 +100,14 @@ def dot_and_whisker(
         identifier: unique in the page; makes the ids of titles and descriptions.
         limit: where to draw a dashed vertical line, None for nowhere.
         limit_label: what the dashed line is.
+        zero: whether the axis must reach 0.
     """
     if not dots:
         return Markup("")
     ends = [end for dot in dots for end in (dot.value, *(dot.interval or ()))]
-    ticks = nice_ticks(min([*ends, limit or ends[0]]), max([*ends, limit or ends[0]]))
+    ends += [0.0] if zero else []
+    ends += [limit] if limit is not None else []
+    ticks = nice_ticks(min(ends), max(ends))
     names = max(len(clip(dot.name, LONGEST_NAME)[0]) + len(dot.note) + 2 for dot in dots)
     top = TOP if limit is not None else 4
     left = min(max(names * LETTER + 20, 120.0), 400.0)
