@@ -95,7 +95,7 @@ def _settings(settings: JSON, prefix: str = "") -> list[tuple[str, str]]:
         name = words(text(f"{prefix}{key}"))
         if isinstance(value, dict) and not prefix and value:
             found += _settings(value, f"{key} ")
-        else:
+        elif value not in (None, "", [], {}):  # what was not set says nothing
             found.append((name, _setting(value)))
     return found
 

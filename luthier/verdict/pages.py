@@ -42,7 +42,8 @@ def environment(*folders: Path) -> Environment:
 
 def together(said: str) -> str:
     """A sentence whose numbers are not torn from their units at the end of a line."""
-    return re.sub(r"(?<=\d) (?=(?:%|s|ms|min|h|points?|GB|MB)(?!\w))", NBSP, said)
+    said = re.sub(r"(?<=\d) (?=(?:%|s|ms|min|h|points?|GB|MB)(?!\w))", NBSP, said)
+    return re.sub(r"\bp ([<=]) (?=\d)", rf"p{NBSP}\1{NBSP}", said)
 
 
 @cache
