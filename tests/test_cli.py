@@ -43,6 +43,7 @@ SURFACE = {
     },
     "evaluate": {"MODEL_OR_RUN", "TASK", "--json"},
     "report": {"RUN"},
+    "compare": {"RUN RUN...", "--out", "--json"},
     "serve": {"RUN_OR_MODEL", "--port", "--host", "--api-key"},
     "models": {"--json"},
     "doctor": {"--json"},

@@ -13,22 +13,18 @@ from luthier import __version__
 from luthier.across.comparing import Across, Compared
 from luthier.across.differences import measured_elsewhere, probed_otherwise
 from luthier.across.sides import Side
+from luthier.across.tables import cost_table, forgetting_table
 from luthier.files import write_text
 from luthier.verdict.document import each_once
-from luthier.verdict.evidence import Arm, mapping, text, texts
+from luthier.verdict.evidence import mapping, text, texts
 from luthier.verdict.formatting import (
     DASH,
     Scale,
     clip,
-    compact,
     count,
-    figure,
-    memory,
     number,
     p_value,
     pair,
-    plain,
-    seconds,
     words,
 )
 from luthier.verdict.pages import asset, environment, policy
@@ -97,9 +93,9 @@ def render(across: Across) -> str:
             runs=_runs(sides),
             differences=_differences(across),
             blocks=_blocks(across),
-            costs=_costs(sides),
+            costs=cost_table(sides),
             elsewhere=measured_elsewhere(sides),
-            forgetting=_forgetting(sides),
+            forgetting=forgetting_table(sides),
             otherwise=probed_otherwise(sides),
             commands=[
                 ("Make this page again", f"luthier compare {' '.join(folders)}"),
@@ -145,7 +141,7 @@ def _differences(across: Across) -> Table | None:
         return None
     lines = [
         Line(
-            one.what[:1].upper() + one.what[1:] if " " in one.what else one.what,
+            one.what,
             False,
             "",
             tuple(Cell(_short(value)) for value in one.values),
@@ -326,69 +322,3 @@ def _by_itself(side: Side, index: int) -> Block:
         method="",
         failed=(),
     )
-
-
-def _each(sides: Sequence[Side]) -> list[tuple[Side, Arm]]:
-    return [(side, arm) for side in sides for arm in ranked(side.evidence)]
-
-
-def _costs(sides: Sequence[Side]) -> Table:
-    lines = []
-    for side, arm in _each(sides):
-        stored = number(mapping(arm.result.get("costs")).get("stored_bytes"))
-        trained = number(arm.cost("trained_parameters"))
-        took = arm.cost("train_seconds")
-        cells = (
-            Cell("none" if took == 0 else seconds(took)),
-            Cell("none" if trained == 0 else compact(trained)),
-            Cell(seconds(arm.cost("seconds_per_answer"))),
-            Cell(count(arm.cost("prompt_tokens_per_answer"))),
-            Cell(memory(arm.cost("peak_memory_bytes"))),
-            Cell("nothing" if stored == 0 else memory(stored)),
-        )
-        lines.append(Line(arm.name, False, side.name, cells))
-    heads = (
-        "Training time",
-        "Trained parameters",
-        "Time per answer",
-        "Prompt tokens per answer",
-        "Peak memory",
-        "Stored for this task",
-    )
-    return Table("What each arm costs, on the machine of its run", heads, tuple(lines))
-
-
-def _forgetting(sides: Sequence[Side]) -> Table | None:
-    lines = []
-    for side, arm in _each(sides):
-        found = mapping(arm.result.get("forgetting"))
-        drop, ends = number(found.get("drop")), pair(found.get("interval"))
-        if not found or drop is None:
-            continue
-        asked = sum(
-            int(number(mapping(one).get("n")) or 0) for one in mapping(found.get("probes")).values()
-        )
-        bits = mapping(found.get("bits_per_byte"))
-        before, after = number(bits.get("before")), number(bits.get("after"))
-        cells = (
-            Cell(
-                plain(drop * 100),
-                f"{plain(ends[0] * 100)} to {plain(ends[1] * 100)}" if ends else "",
-            ),
-            Cell(count(asked)),
-            Cell(
-                DASH if before is None or after is None else f"{figure(before)} → {figure(after)}"
-            ),
-            Cell(_memorised(arm)),
-        )
-        lines.append(Line(arm.name, False, side.name, cells))
-    if not lines:
-        return None
-    heads = ("Drop, points", "Questions", "Bits per byte of text", "Rows learned by heart")
-    return Table("General ability before and after training", heads, tuple(lines))
-
-
-def _memorised(arm: Arm) -> str:
-    found = mapping(arm.result.get("memorisation"))
-    said = {"yes": "memorised", "no": "not memorised", "undecided": "undecided"}
-    return said.get(text(found.get("memorised")), "not looked for")

@@ -18,11 +18,13 @@ class Manner:
     Attributes:
         said: a sentence for each arm.
         table: traits by arm, with the wanted outputs and the references.
+        nowhere: traits that neither answers nor references nor wanted outputs have, or "".
         english: whether words were looked at.
     """
 
     said: tuple[str, ...]
     table: Table
+    nowhere: str
     english: bool
 
 
@@ -33,13 +35,26 @@ def manner_panel(evidence: Evidence) -> Manner | None:
         return None
     first = arms[0][1]
     keys = [key for key in NAMES if any(_one(held, key) for _, held in arms)]
-    lines = tuple(_line(key, first, [held for _, held in arms]) for key in keys)
+    found = [key for key in keys if not _nowhere(key, [held for _, held in arms])]
+    nowhere = [NAMES[key] for key in keys if key not in found]
+    lines = tuple(_line(key, first, [held for _, held in arms]) for key in found)
     heads = ("Wanted", "References", *(arm.name for arm, _ in arms))
     return Manner(
         said=tuple(_sentence(arm, held) for arm, held in arms),
         table=Table("Tone and format, beside the outputs you want", heads, lines, first="Trait"),
+        nowhere=f"In no text at all: {', '.join(nowhere)}." if nowhere else "",
         english=first.get("english") is True,
     )
+
+
+def _nowhere(key: str, arms: list[JSON]) -> bool:
+    """Whether nothing that was looked at has a trait."""
+    own = [_one(held, key) for held in arms]
+    counts = [mapping(one.get("wanted")).get("count") for one in own]
+    shares = [
+        mapping(one.get(who)).get("share") for one in own for who in ("answers", "references")
+    ]
+    return all(number(value) == 0 for value in (*counts, *shares))
 
 
 def _held(arm: Arm) -> JSON:

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from luthier.verdict.formatting import DASH, NBSP, count, plural
 
@@ -40,10 +41,12 @@ def environment(*folders: Path) -> Environment:
     return made
 
 
-def together(said: str) -> str:
-    """A sentence whose numbers are not torn from their units at the end of a line."""
+def together(said: str) -> Markup:
+    """A sentence whose numbers are not torn from their units at the end of a line, nor names of
+    metrics at their hyphens."""
     said = re.sub(r"(?<=\d) (?=(?:%|s|ms|min|h|points?|GB|MB)(?!\w))", NBSP, said)
-    return re.sub(r"\bp ([<=]) (?=\d)", rf"p{NBSP}\1{NBSP}", said)
+    said = re.sub(r"\bp ([<=]) (?=\d)", rf"p{NBSP}\1{NBSP}", said)
+    return Markup(re.sub(r"ROUGE-[L\d]", r'<span class="whole">\g<0></span>', str(escape(said))))
 
 
 @cache

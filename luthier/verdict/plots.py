@@ -19,6 +19,8 @@ AXIS = 26  # px for tick labels
 WIDE = 928  # units across the wide drawing, which scales; the narrow one keeps its text size
 LETTER = 7.6  # px that a letter of a name takes at most, about
 LONGEST_NAME = 34  # characters
+#: Characters of a name and its note together, where they stand beside the lines, and above them.
+BESIDE, ABOVE = 50, 38
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def dot_and_whisker(
     ends += [0.0] if zero else []
     ends += [limit] if limit is not None else []
     ticks = nice_ticks(min(ends), max(ends))
-    names = max(len(clip(dot.name, LONGEST_NAME)[0]) + len(dot.note) + 2 for dot in dots)
+    names = max(sum(map(len, _label(dot, BESIDE))) + 2 for dot in dots)
     top = TOP if limit is not None else 4
     left = min(max(names * LETTER + 20, 120.0), 400.0)
     drawings = []
@@ -175,7 +177,8 @@ def _line(dot: Dot, frame: _Frame, index: int, scale: Scale) -> Markup:
     text_y, y = (
         (top + frame.row / 2 + 5, top + frame.row / 2) if frame.wide else (top + 22, top + 36)
     )
-    note = Markup(' <tspan class="dot-note">{}</tspan>').format(dot.note) if dot.note else ""
+    shown, said = _label(dot, BESIDE if frame.wide else ABOVE)
+    note = Markup(' <tspan class="dot-note">{}</tspan>').format(said) if said else ""
     whisker = Markup("")
     if dot.interval is not None:
         whisker = Markup(
@@ -185,7 +188,6 @@ def _line(dot: Dot, frame: _Frame, index: int, scale: Scale) -> Markup:
         ).format(
             low=frame.x(dot.interval[0]), high=frame.x(dot.interval[1]), y=y, up=y - 4, down=y + 4
         )
-    shown, left_out = clip(dot.name, LONGEST_NAME)
     return Markup(
         '<g class="{cls}"><text class="dot-name" x="0" y="{text}">{name}{note}</text>'
         '<text class="dot-value" x="{end}" y="{text}" text-anchor="end">{value}</text>'
@@ -193,7 +195,7 @@ def _line(dot: Dot, frame: _Frame, index: int, scale: Scale) -> Markup:
     ).format(
         cls="dot marked" if dot.marked else "dot faint" if dot.faint else "dot",
         text=text_y,
-        name=shown + "…" if left_out else shown,
+        name=shown,
         note=note,
         end=WIDE if frame.wide else "100%",
         value=scale.show(dot.value),
@@ -202,6 +204,18 @@ def _line(dot: Dot, frame: _Frame, index: int, scale: Scale) -> Markup:
         y=y,
         r=6 if dot.marked else 4.5,
     )
+
+
+def _label(dot: Dot, room: int) -> tuple[str, str]:
+    """(name, note), cut to what there is room for; a note that would be a letter or two goes."""
+
+    def cut(said: str, longest: int) -> str:
+        shown, left_out = clip(said, longest)
+        return f"{shown}…" if left_out else shown
+
+    name = cut(dot.name, LONGEST_NAME)
+    left = room - len(name) - 1
+    return name, cut(dot.note, left - 1) if len(dot.note) > left > 4 else dot.note[: max(0, left)]
 
 
 def bar(share: float) -> Markup:
