@@ -7,8 +7,11 @@ from rich.text import Text
 
 from luthier.across.comparing import Across, Compared
 from luthier.display import out
-from luthier.verdict.formatting import p_value, percent
+from luthier.verdict.formatting import clip, p_value, percent
 from luthier.verdict.wording import signed
+
+#: Characters of a setting that are shown; the page shows more, and JSON all.
+_LONGEST = 60
 
 
 def show(across: Across) -> None:
@@ -55,5 +58,10 @@ def _differences(across: Across) -> Table:
     for side in across.sides:
         table.add_column(side.name, overflow="fold")
     for one in across.differing:
-        table.add_row(one.what, *(Text(value, overflow="fold") for value in one.values))
+        table.add_row(one.what, *(Text(_short(value), overflow="fold") for value in one.values))
     return table
+
+
+def _short(value: str) -> str:
+    shown, left_out = clip(value, _LONGEST)
+    return f"{shown}..." if left_out else shown

@@ -120,10 +120,14 @@ def compare_sides(sides: Sequence[Side]) -> Across:
     planned = plan(sides)
     groups = tuple(_compared(group) for group in planned.groups)
     differing = tuple(differences(sides))
-    headline, reasons = wording.answer(groups, planned, summary(differing))
+    # the headline is about the widest group, and so is what it says of differences
+    meant = groups[0].group.sides if groups else tuple(sides)
+    headline, reasons = wording.answer(
+        groups, planned, summary(differences(meant), meant if len(meant) < len(sides) else ())
+    )
     notes = [
         *dict.fromkeys(note for one in groups for note in one.notes),
-        *shared_training(sides),
+        *dict.fromkeys(said for one in groups for said in shared_training(one.group.sides)),
         *_repeated(sides),
     ]
     return Across(tuple(sides), planned, groups, differing, headline, tuple(reasons), tuple(notes))

@@ -58,15 +58,21 @@ def differences(sides: Sequence[Side]) -> list[Difference]:
     return [one for one in found if len(set(one.values)) > 1]
 
 
-def summary(found: Sequence[Difference]) -> str:
-    """What differs, in a clause: "the runs differ in: model, seed"."""
+def summary(found: Sequence[Difference], of: Sequence[Side] = ()) -> str:
+    """What differs, in a clause: "the runs differ in: model, seed".
+
+    Args:
+        found: the differences.
+        of: the runs, where they are some of those on the page.
+    """
+    who = listed([side.name for side in of]) if of else "the runs"
     named = [one.what for one in found if one.matters]
     if not named:
-        return "nothing that matters differs between the runs"
+        return f"nothing that matters differs between {who}"
     more = len(named) - _NAMED
     shown = named[:_NAMED] if more > 1 else named
     rest = f" and {len(named) - len(shown)} more" if len(shown) < len(named) else ""
-    return f"the runs differ in: {', '.join(shown)}{rest}"
+    return f"{who} differ in: {', '.join(shown)}{rest}"
 
 
 def shared_training(sides: Sequence[Side]) -> list[str]:
@@ -80,7 +86,9 @@ def shared_training(sides: Sequence[Side]) -> list[str]:
                 continue
             both = len(mine & theirs)
             other = sides[place].name
-            if both == len(mine):
+            if not both:
+                said.append(f"{one.name} and {other} share no training row.")
+            elif both == len(mine):
                 said.append(f"All training rows of {one.name} are among those of {other}.")
             elif both == len(theirs):
                 said.append(f"All training rows of {other} are among those of {one.name}.")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from luthier.across.sides import Side
+from luthier.across.sides import SETTINGS, Side
 from luthier.data.examples import Example
 
 #: Tests smaller than this may have the same ids and references by chance.
@@ -99,6 +99,8 @@ def plan(sides: Sequence[Side]) -> Plan:
 def _other_scorer(one: Side, other: Side) -> str:
     first, second = one.scorer(), other.scorer()
     differing = [key for key in {**first, **second} if first.get(key) != second.get(key)]
+    if "metric" in differing:  # settings of another metric say nothing
+        differing.remove(SETTINGS)
     said = "; ".join(
         f"{key}: {first.get(key, 'none')} in {one.name}, {second.get(key, 'none')} in {other.name}"
         for key in differing

@@ -25,6 +25,8 @@ from luthier.verdict.compare import ArmResult
 from luthier.verdict.evidence import JSON, Evidence, mapping, read_run
 from luthier.verdict.formatting import number
 
+#: What the signature of a metric is called.
+SETTINGS = "settings of the metric"
 #: Scores further apart than this are not the same; predictions.jsonl and JSON keep more.
 _SAME = 1e-6
 
@@ -64,7 +66,7 @@ class Side:
         held = {
             "kind of task": self.task.kind,
             "metric": self.metric.name,
-            "settings of the metric": self.metric.signature(),
+            SETTINGS: self.metric.signature(),
         }
         if self.metric.name == WIN_RATE and self.task.judge is not None:
             held["judge"] = f"{self.task.judge.model} {self.task.judge.endpoint or ''}".strip()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from luthier.verdict.formatting import Scale, clip
+from luthier.verdict.formatting import Scale
 
 TOP = 26  # px for the label of a limit line
 AXIS = 26  # px for tick labels
@@ -20,7 +20,7 @@ WIDE = 928  # units across the wide drawing, which scales; the narrow one keeps 
 LETTER = 7.6  # px that a letter of a name takes at most, about
 LONGEST_NAME = 34  # characters
 #: Characters of a name and its note together, where they stand beside the lines, and above them.
-BESIDE, ABOVE = 50, 38
+BESIDE, ABOVE = 50, 35
 
 
 @dataclass(frozen=True)
@@ -207,15 +207,14 @@ def _line(dot: Dot, frame: _Frame, index: int, scale: Scale) -> Markup:
 
 
 def _label(dot: Dot, room: int) -> tuple[str, str]:
-    """(name, note), cut to what there is room for; a note that would be a letter or two goes."""
+    """(name, note), cut to what there is room for; the name first, as a cut number of rows would
+    be another number."""
 
     def cut(said: str, longest: int) -> str:
-        shown, left_out = clip(said, longest)
-        return f"{shown}…" if left_out else shown
+        return said if len(said) <= longest else f"{said[: longest - 1].rstrip()}…"
 
-    name = cut(dot.name, LONGEST_NAME)
-    left = room - len(name) - 1
-    return name, cut(dot.note, left - 1) if len(dot.note) > left > 4 else dot.note[: max(0, left)]
+    note = cut(dot.note, max(room // 2, room - len(dot.name) - 1))
+    return cut(dot.name, min(LONGEST_NAME, room - len(note) - 1)), note
 
 
 def bar(share: float) -> Markup:

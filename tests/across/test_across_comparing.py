@@ -268,6 +268,9 @@ def test_each_test_has_its_group_and_what_all_share_is_compared_too(tmp_path: Pa
         (["a", "b"], 60),
     ]
     assert "d" in document["not_compared"][0]
+    # d has another metric, which is no difference between those that are compared
+    assert "nothing that matters differs between a, b and c" not in document["headline"]
+    assert document["headline"].endswith("; a, b and c differ in: test rows.")
     # where not all overlap, those that do are compared
     write_run(tmp_path / "e", arms=ARMS, test=rows_of("test", 60, start=80))
     document = compare_runs([tmp_path / name for name in "ace"]).to_dict()
