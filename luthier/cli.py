@@ -153,6 +153,14 @@ def run(
         int | None,
         typer.Option(min=1, help="Settings each tuned arm tries on validation (needs optuna)."),
     ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=1, max=20, help="Fits of arms that depend on chance; the mean counts."),
+    ] = None,
+    learning_curve: Annotated[
+        bool | None,
+        typer.Option(help="Fit on parts of the data, to tell whether more of it would help."),
+    ] = None,
     track: Track = None,
     as_json: Json = False,
 ) -> None:
@@ -190,6 +198,8 @@ def run(
             warn=warn,
             command=shlex.join(["luthier", *sys.argv[1:]]),
             tune=tune,
+            seeds=seeds,
+            learning_curve=learning_curve,
             track=track,
         )
     except KeyboardInterrupt:

@@ -42,6 +42,8 @@ def run(
     warn: Callable[[Examined], None] | None = None,
     command: str = "",
     tune: int | None = None,
+    seeds: int | None = None,
+    learning_curve: bool | None = None,
     track: str | None = None,
 ) -> Run:
     """Compare every way of doing a task, and decide.
@@ -58,6 +60,9 @@ def run(
         command: how the run was started, for the report.
         tune: how many settings of training each tuned arm tries, instead of the task's own
             `training.tune`.
+        seeds: with how many seeds arms that depend on one are fitted, instead of the task's own.
+        learning_curve: whether pilot fits on parts of the data show what more of it would bring,
+            instead of the task's own.
         track: log to a tracker as well: NAME or NAME:TARGET (`luthier.trackers`).
 
     Raises:
@@ -73,6 +78,10 @@ def run(
         changes["seed"] = seed
     if minutes is not None:
         changes["budget"] = {"minutes": minutes}
+    if seeds is not None:
+        changes["seeds"] = seeds
+    if learning_curve is not None:
+        changes["learning_curve"] = learning_curve
     if tune is not None:
         changes["training"] = {**task.to_dict()["training"], "tune": tune}
     task = anchored(understood(task.changed(**changes)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +23,18 @@ from luthier.evaluation.clusters import clusters_of
 from luthier.evaluation.scoring import deciding_metric, score
 from luthier.examine import Examined
 from luthier.files import read_json, write_json, write_jsonl
+from luthier.generation.answers import Answer
 from luthier.measures import measures_of_run, vectors_of
 from luthier.models.pool import ModelPool
+from luthier.pilots import FEWEST, chosen_arm, curve_of, pilot_fits, time_allowed
 from luthier.progress import Reporter
-from luthier.results import arm_result, prediction_row, record_of, scoring_rows
+from luthier.refits import Exam, refit
+from luthier.results import REFITS, SEED, arm_result, prediction_row, record_of, scoring_rows
 from luthier.runs import Run, disk_is_full
 from luthier.task import Task
-from luthier.verdict.compare import compare
-from luthier.verdict.decide import decide
+from luthier.verdict.compare import ArmResult, compare
+from luthier.verdict.compare import Comparison as Compared
+from luthier.verdict.decide import Decision, decide
 from luthier.verdict.document import build_verdict
 
 if TYPE_CHECKING:
@@ -96,12 +101,65 @@ class Comparison:
             later = self.planned[self.planned.index(planned) + 1 :]
             needed = sum(ARMS.get(p.name)().least_seconds(place, len(self.test)) for p in later)
             self._do(arm, replace(place, minutes=max(0.5, left - needed / 60)))
+        self._more_seeds(deadline)
+        self._pilots(deadline)
         self.pool.release()
         self.run.update_manifest(
             arms=[{"name": p.name, "why": p.why} for p in self.planned],
             left_out=[{"name": p.name, "why": p.why} for p in self.left_out],
         )
         self._decide()
+
+    @property
+    def exam(self) -> Exam:
+        """What every arm is asked."""
+        return Exam(self.test, self.metric, self.prepared.labels, self.schema, self._judge())
+
+    def _judge(self) -> Callable[[str, Sequence[Answer]], None] | None:
+        court = self.court
+        if court is None:
+            return None
+        inputs, outputs = [e.input for e in self.test], [e.output for e in self.test]
+        return lambda name, answers: court.judge(name, inputs, outputs, answers)
+
+    def _more_seeds(self, deadline: float) -> None:
+        """Fit arms that depend on the seed with further ones, as far as the budget goes."""
+        finished = [arm for arm in self.run.finished_arms() if ARMS.get(arm).seeded]
+        for seed in range(self.task.seed + 1, self.task.seed + self.task.seeds):
+            for name in finished:
+                arm, record = ARMS.get(name)(), self.run.arm_record(name) or {}
+                left = deadline - time.monotonic()
+                folder = self.run.folder / REFITS / f"{name}.{SEED}-{seed}"
+                done = (folder / "arm.json").is_file()
+                if not done and self.task.arms == "auto" and left < float(record["seconds"]):
+                    self.reporter.say(f"{name}: seed {seed} left out, the budget is spent")
+                    continue
+                if not done:
+                    self.reporter.say(f"{name}: again, with seed {seed}")
+                place = self._place(arm, left / 60)
+                failed = refit(arm, place, self.exam, folder=folder, seed=seed, record=record)
+                if failed:
+                    self.reporter.say(f"{name}: seed {seed} failed: {failed}")
+
+    def _pilots(self, deadline: float) -> None:
+        """Fit the arm whose learning curve is of interest on parts of the training rows."""
+        wanted = self.task.learning_curve
+        if wanted is False or (wanted == "auto" and len(self.prepared.splits.train) < FEWEST):
+            return
+        compared, decision = self._compared(self._arm_results())
+        scores = {arm.name: arm.score for arm in compared.arms if arm.score is not None}
+        name = chosen_arm(scores, decision.recommendation)
+        if name is None:
+            return
+        left = deadline - time.monotonic()
+        record = self.run.arm_record(name) or {}
+        seconds = float("inf") if wanted is True else time_allowed(record, left)
+        arm = ARMS.get(name)()
+        place = self._place(arm, max(left, 60.0) / 60)
+        place = replace(place, train=self.prepared.splits.train)  # without canaries
+        why = pilot_fits(self.run, arm, place, self.exam, seconds)
+        if why:
+            self.reporter.say(f"No learning curve of {name}: {why}.")
 
     def _failed(self, name: str) -> bool:
         record = self.run.arm_record(name)
@@ -184,10 +242,8 @@ class Comparison:
                 answers = answerer.answer(asked, progress=bar.advance)
                 seconds = (time.perf_counter() - started) / len(asked)
         aftermath = changes.after(answerer) if changes else {}
-        if self.court:
-            self.court.judge(
-                arm.name, [e.input for e in self.test], [e.output for e in self.test], answers
-            )
+        if judge := self._judge():
+            judge(arm.name, answers)
         rows = scoring_rows(self.task.kind, self.prepared.labels, self.test, answers, self.schema)
         scored = score(self.metric.name, rows)
         write_jsonl(
@@ -215,10 +271,10 @@ class Comparison:
             aftermath=aftermath,
         )
 
-    def _decide(self) -> None:
-        """Compare what the arms left in the folder, decide, and write verdict and report."""
+    def _arm_results(self) -> list[ArmResult]:
+        """What the arms left in the folder."""
         gold = named_documents(self.test, self.task, self.run.folder)
-        results = [
+        return [
             arm_result(
                 self.run,
                 p.name,
@@ -230,9 +286,17 @@ class Comparison:
             )
             for p in self.planned
         ]
-        clusters, narrow = clusters_of(self.test)
+
+    def _compared(self, results: Sequence[ArmResult]) -> tuple[Compared, Decision]:
+        clusters, _ = clusters_of(self.test)
         compared = compare(results, self.metric, seed=self.task.seed, clusters=clusters)
-        decision = decide(compared, self.task.success)
+        return compared, decide(compared, self.task.success)
+
+    def _decide(self) -> None:
+        """Compare what the arms left in the folder, decide, and write verdict and report."""
+        results = self._arm_results()
+        clusters, narrow = clusters_of(self.test)
+        compared, decision = self._compared(results)
         serious = [f.message for f in self.examined.findings if f.severity != "note"]
         left = [f"{p.name} was left out: {p.why}." for p in self.left_out if "budget" in p.why]
         verdict = build_verdict(
@@ -252,6 +316,11 @@ class Comparison:
                 "given": self.schema.given,
                 "schema": dict(self.schema.schema),
             }
+        scores = {arm.name: arm.score for arm in compared.arms if arm.score is not None}
+        if name := chosen_arm(scores, decision.recommendation):
+            curve = curve_of(self.run, name, self.exam, self.task.success)
+            if curve:
+                verdict["learning_curve"] = curve
         if self.court:
             verdict["judge"] = read_json(self.run.folder / "judge.json")
         write_json(self.run.folder / "verdict.json", verdict)

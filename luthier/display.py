@@ -161,6 +161,8 @@ def verdict(held: dict[str, Any]) -> None:
     out.print()
     for reason in held["reasons"]:
         out.print(Text(f"- {reason}"), soft_wrap=True)
+    if curve := held.get("learning_curve"):
+        out.print(Text(f"- {curve['said']}"), soft_wrap=True)
 
 
 def models_table(rows: Sequence[dict[str, Any]]) -> None:
@@ -168,18 +170,20 @@ def models_table(rows: Sequence[dict[str, Any]]) -> None:
     from luthier.verdict.formatting import compact
 
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("model", "kind", "parameters", "context", "licence", "cached", "fits"):
+    # the name is what has to be typed: whatever else wraps, it does not
+    table.add_column("model", no_wrap=True)
+    for column in ("kind", "parameters", "context", "licence", "cached", "fits"):
         table.add_column(column, justify="right" if column in ("parameters", "context") else "left")
     for row in rows:
-        fits = [use for use, fit in row["fits"].items() if (fit["fits"] if fit else False)]
+        uses = [use for use in ("prompt", "lora", "full") if row["fits"][use]]
         table.add_row(
             row["name"],
             row["kind"],
             compact(row["parameters"]),
-            f"{row['context']:,}",
+            f"{row['context_length']:,}",
             row["licence"],
             "yes" if row["path"] else "no",
-            ", ".join(fits) or "nothing",
+            ", ".join(uses) or "nothing",
         )
     out.print(table)
     out.print()

@@ -112,7 +112,7 @@ def measures_of_run(
         tables[one.name] = (
             np.stack([right, np.ones_like(right)], axis=1)
             if labelled
-            else np.asarray(one.statistics, dtype=float)
+            else _of_one_fit(np.asarray(one.statistics, dtype=float))
         )
     test, train = splits.test, splits.train
     inputs = [example.input for example in test]
@@ -137,6 +137,11 @@ def measures_of_run(
         },
         "break_even": _break_even(verdict, alive, task.prices),
     }
+
+
+def _of_one_fit(table: Any) -> Any:
+    """(rows, k) statistics; of several fits, (fits, rows, k), what they are on average."""
+    return table.mean(axis=0) if table.ndim == 3 else table
 
 
 def vectors_of(run: Run, pool: ModelPool, test: Sequence[Example]) -> Any:

@@ -15,13 +15,18 @@ from luthier.data.examples import Example
 from luthier.data.schemas import AnswerSchema
 from luthier.evaluation.scoring import Metric, ScoringRows, metrics_for, score
 from luthier.evaluation.structure import structure
-from luthier.files import read_jsonl
+from luthier.files import read_json, read_jsonl
 from luthier.generation.answers import Answer
 from luthier.measures import measures_of_arm
 from luthier.runs import Run
 from luthier.task import Task
 from luthier.task_sections import Kind
 from luthier.verdict.compare import ArmResult
+
+#: Where a run keeps what was fitted again (`luthier.refits`), as ARM.seed-NUMBER or
+#: ARM.EXAMPLES-NUMBER.
+REFITS = "refits"
+SEED = "seed"
 
 
 def record_of(
@@ -115,6 +120,26 @@ def scoring_rows(
     )
 
 
+def read_rows(
+    kind: Kind,
+    rows: Sequence[Mapping[str, Any]],
+    labels: tuple[str, ...] | None,
+    schema: AnswerSchema | None = None,
+) -> ScoringRows:
+    """Rows of predictions.jsonl, as metrics read them."""
+    probabilities = [row.get("probabilities") for row in rows]
+    return ScoringRows(
+        kind=kind,
+        inputs=[row["input"] for row in rows],
+        references=[row["reference"] for row in rows],
+        predictions=[row["prediction"] for row in rows],
+        labels=labels,
+        probabilities=probabilities if all(probabilities) else None,
+        schema=schema,
+        judged=_judged(rows),
+    )
+
+
 def _judged(rows: Sequence[Mapping[str, Any]]) -> list[float] | None:
     found = [row.get("judged") for row in rows]
     return [float(one) for one in found if one is not None] if None not in found else None
@@ -129,6 +154,33 @@ def _retrieval(
     if gold is None or not all("passages" in row for row in rows):
         return {}
     return {"retrieval": retrieval(rows, gold)}
+
+
+def _seeds(run: Run, result: ArmResult, metric: Metric) -> dict[str, Any]:
+    """`seeds` of an arm that was fitted with several: each one's score, the served one first."""
+    if result.statistics is None or result.statistics.ndim < 3:
+        return {}
+    records = [read_json(one / "arm.json") for one in finished(run, result.name, SEED)]
+    seeds = [run.task.seed, *(record["seed"] for record in records)]
+    scores = [float(metric.value(table.sum(axis=0))) for table in result.statistics]
+    return {"seeds": {"seeds": seeds, "scores": scores, "deviation": float(np.std(scores, ddof=1))}}
+
+
+def finished(run: Run, name: str, what: str) -> list[Path]:
+    """Folders of an arm's refits of one sort that did not fail, by number.
+
+    Args:
+        run: where they are.
+        name: of the arm.
+        what: SEED, or a number of training examples.
+    """
+    start = f"{name}.{what}-"
+    found = [
+        path.parent
+        for path in (run.folder / REFITS).glob("*/arm.json")
+        if path.parent.name.startswith(start) and read_json(path)["failed"] is None
+    ]
+    return sorted(found, key=lambda folder: int(folder.name.removeprefix(start)))
 
 
 def arm_result(
@@ -162,6 +214,7 @@ def arm_result(
         read_jsonl(run.arm_folder(name) / "predictions.jsonl"),
         record,
         run.task,
+        again=[read_jsonl(one / "predictions.jsonl") for one in finished(run, name, SEED)],
         kind=kind,
         labels=labels,
         metric=metric,
@@ -170,7 +223,13 @@ def arm_result(
         stored=run.arm_folder(name) / "model",
         base=base_of(run.manifest),
     )
-    return replace(result, floor=arm.floor, ceiling=arm.ceiling, can_forget=arm.changes_weights)
+    return replace(
+        result,
+        floor=arm.floor,
+        ceiling=arm.ceiling,
+        can_forget=arm.changes_weights,
+        extra={**result.extra, **_seeds(run, result, metric)},
+    )
 
 
 def base_of(manifest: Mapping[str, Any]) -> Path | None:
@@ -185,6 +244,7 @@ def result_of(
     record: Mapping[str, Any],
     task: Task,
     *,
+    again: Sequence[Sequence[Mapping[str, Any]]] = (),
     kind: Kind,
     labels: tuple[str, ...] | None,
     metric: Metric,
@@ -200,31 +260,27 @@ def result_of(
         rows: as in predictions.jsonl.
         record: `costs`, `forgetting` and `memorisation` as in arm.json.
         task: `wanted`, `prices` and `seed`.
+        again: the answers of the same arm fitted with other seeds.
         kind, labels, metric, schema, gold: see `arm_result`.
         stored: the folder with what is kept of it for this task.
         base: the folder of the base model.
     """
-    probabilities = [row.get("probabilities") for row in rows]
-    scoring = ScoringRows(
-        kind=kind,
-        inputs=[row["input"] for row in rows],
-        references=[row["reference"] for row in rows],
-        predictions=[row["prediction"] for row in rows],
-        labels=labels,
-        probabilities=probabilities if all(probabilities) else None,
-        schema=schema,
-        judged=_judged(rows),
-    )
+    scoring = read_rows(kind, rows, labels, schema)
     scored = score(metric.name, scoring)
+    others = [read_rows(kind, one, labels, schema) for one in again]
+    fits = [scored, *(score(metric.name, one) for one in others)]
     return ArmResult(
         name,
-        scored.statistics,
-        row_scores=scored.row_scores,
-        invalid_rate=scored.invalid_rate,
+        np.stack([one.statistics for one in fits]) if again else scored.statistics,
+        row_scores=np.mean([one.row_scores for one in fits], axis=0),
+        invalid_rate=float(np.mean([one.invalid_rate for one in fits])),
         costs=record["costs"],
         forgetting=record.get("forgetting"),
         memorisation=record.get("memorisation"),
-        metrics={other: score(other, scoring).value for other in metrics_for(kind, scoring)},
+        metrics={
+            other: float(np.mean([score(other, one).value for one in (scoring, *others)]))
+            for other in metrics_for(kind, scoring)
+        },
         extra=measures_of_arm(
             kind,
             rows,

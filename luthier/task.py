@@ -79,6 +79,12 @@ class Task(Section):
     budget: Budget = Budget()
     prices: Prices = Prices()
     seed: int = Field(default=0, ge=0, lt=2**31)
+    #: with how many seeds (seed, seed + 1, ...) arms that depend on one are fitted; their score is
+    #: the mean, and the first fit is the one that is kept and served
+    seeds: int = Field(default=1, ge=1, le=20)
+    #: whether pilot fits on parts of the training rows show what more data would bring; "auto":
+    #: where the budget has room for them
+    learning_curve: bool | Literal["auto"] = "auto"
 
     _path: Path = PrivateAttr(default=Path("task.yaml"))
 

@@ -39,7 +39,7 @@ class Section(BaseModel):
     @classmethod
     def _not_true_or_false(cls, value: Any, info: ValidationInfo) -> Any:
         # where a key takes no truth value, pydantic would take one for the number 0 or 1
-        truth: tuple[Any, ...] = (bool, bool | None)
+        truth: tuple[Any, ...] = (bool, bool | None, bool | Literal["auto"])
         if info.field_name and cls.model_fields[info.field_name].annotation in truth:
             return value
         given = value if isinstance(value, list | tuple) else [value]

@@ -36,6 +36,9 @@ SURFACE = {
     "run": {
         *("TASK", "--out", "--arms", "--seed", "--minutes", "--resume"),
         *("--yes", "-y", "--json", "--track", "--tune"),
+        "--seeds",
+        "--learning-curve",
+        "--no-learning-curve",
     },
     "train": {
         *("TASK", "--out", "--method", "--from", "--resume", "--json"),
@@ -484,6 +487,9 @@ def test_json_prints_one_document(capsys: Capture, folder: Path, tiny_model: Pat
     code, out, _ = luthier(capsys, "models", "--json")
     assert code == 0
     assert {row["name"] for row in json.loads(out)} >= {"smollm2-135m-instruct"}
+    code, table, _ = luthier(capsys, "models")
+    assert code == 0
+    assert all(row["name"] in table for row in json.loads(out))
     code, out, _ = luthier(capsys, "doctor", "--json")
     assert code in (0, 1)
     assert all(check.keys() >= {"name", "ok"} for check in json.loads(out))

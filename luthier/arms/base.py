@@ -135,6 +135,10 @@ class Arm(ABC):
     ceiling: ClassVar[bool] = False
     #: whether what the model knew before can be forgotten
     changes_weights: ClassVar[bool] = False
+    #: whether more training examples of the same kind make it better: what a learning curve is of
+    learns: ClassVar[bool] = False
+    #: whether the seed changes what it answers: training that starts or goes otherwise
+    seeded: ClassVar[bool] = False
     #: where it comes in the order of a run: cheap arms first
     order: ClassVar[int] = 50
 

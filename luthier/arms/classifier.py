@@ -35,6 +35,8 @@ class EncoderArm(Arm):
 
     objective: ClassVar[str]
     method: ClassVar[str] = "full"
+    learns = True
+    seeded = True
 
     def unsuited(self, task: Task) -> str | None:
         """Why this arm cannot do the task, or None."""

@@ -34,6 +34,7 @@ class LinearProbe(Arm):
     name = "linear-probe"
     title = "Frozen encoder with a linear head"
     kinds = frozenset({"classification"})
+    learns = True
     order = 10
 
     def fit(self, place: Workplace) -> Fit:

@@ -19,6 +19,7 @@ class MultiTask(TunedArm):
     name = "multi-task"
     title = "Tuning on several tasks"
     in_auto = True
+    learns = False  # it reads the rows of all its tasks itself
     method = "lora"
     order = 75
     _read: Others | None = None

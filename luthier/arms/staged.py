@@ -22,6 +22,7 @@ class Staged(TunedArm):
     name = "staged"
     title = "Tuning in stages"
     in_auto = True
+    learns = False  # its stages read their rows themselves
     method = "lora"
     order = 70
     _read: list[tuple[Link, Prepared]] | None = None

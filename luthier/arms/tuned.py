@@ -25,6 +25,8 @@ class TunedArm(Arm):
 
     method: ClassVar[str]
     changes_weights = True
+    learns = True
+    seeded = True
 
     def unsuited(self, task: Task) -> str | None:
         """Why this arm cannot do the task, or None.

@@ -18,6 +18,7 @@ from luthier.verdict.formatting import (
     figure,
     number,
     percent,
+    plain,
     words,
 )
 from luthier.verdict.plots import bar
@@ -71,7 +72,7 @@ def _story(evidence: Evidence, arm: Arm, scale: Scale, place: int) -> Story:
         marked=is_recommended(evidence, arm),
         tag=tag_of(evidence, arm),
         failed=arm.failed,
-        notes=tuple(texts(arm.record.get("notes"))),
+        notes=(*texts(arm.record.get("notes")), *_seeds(arm, scale)),
         settings=tuple(_settings(mapping(arm.record.get("settings")))),
         metrics=tuple(
             (words(text(name)), _metric(value, scale))
@@ -82,6 +83,22 @@ def _story(evidence: Evidence, arm: Arm, scale: Scale, place: int) -> Story:
         curves=curves_of(arm.record, f"curve-{place}"),
         samples=panel_of(arm.samples),
     )
+
+
+def _seeds(arm: Arm, scale: Scale) -> list[str]:
+    """What fits with several seeds scored, as a sentence; nothing where there was one."""
+    held = mapping(arm.result.get("seeds"))
+    known = [number(score) for score in held.get("scores") or []]
+    scores = [score for score in known if score is not None]
+    spread = number(held.get("deviation"))
+    if len(scores) < 2 or spread is None:
+        return []
+    shown = ", ".join(scale.show(score) for score in scores)
+    size = f"{plain(100 * spread)} points" if scale.is_percent else figure(spread)
+    return [
+        f"Fitted with {len(scores)} seeds: {shown}; the standard deviation between them is {size}. "
+        "The score is their mean; the first is the one that is kept and served."
+    ]
 
 
 def _metric(value: Any, scale: Scale) -> str:

@@ -28,6 +28,8 @@ class Series:
     name: str
     points: Sequence[tuple[float, float]]
     dots: Sequence[tuple[float, float]] = ()
+    #: (x, low, high): what is shaded behind it
+    band: Sequence[tuple[float, float, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,19 @@ def line_plot(
         )
         for index, one in reversed(list(enumerate(series[:MOST_LINES])))
     )
+    shades = Markup("").join(
+        Markup('<polygon class="band" points="{}"/>').format(
+            " ".join(
+                f"{_WIDE * x:.1f},{_y(y)}"
+                for x, y in [
+                    *((x, low) for x, low, _ in one.band),
+                    *((x, high) for x, _, high in reversed(one.band)),
+                ]
+            )
+        )
+        for one in series[:MOST_LINES]
+        if one.band
+    )
     # dots are lines of no length with round ends, which stretching leaves round
     dots = Markup("").join(
         Markup('<path class="line-dot" d="M{:.1f} {}h0"/>').format(_WIDE * x, _y(y))
@@ -95,7 +110,7 @@ def line_plot(
         share=_SHARE,
         high=_HIGH,
         wide=_WIDE,
-        inside=grid + lines + dots,
+        inside=shades + grid + lines + dots,
         numbers=numbers,
     )
 

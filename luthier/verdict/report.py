@@ -27,6 +27,7 @@ from luthier.verdict.formatting import (
     plural,
     words,
 )
+from luthier.verdict.learning import learning_panel
 from luthier.verdict.manners import manner_panel
 from luthier.verdict.memorisation import memorisation_reasons, memorisation_table
 from luthier.verdict.pages import asset, environment, policy
@@ -101,6 +102,7 @@ def render(evidence: Evidence) -> str:
             structured=structured(evidence, panels.compared_arms(evidence, focus)),
             all_pairs=report_pairs(evidence, scale),
             retrieved=retrieved.retrieved(evidence),
+            learning=learning_panel(evidence, scale),
             cost_table=views.cost_table(evidence, focus),
             cost_details=spending.cost_details(evidence),
             break_even=spending.break_even_plot(evidence, focus),

@@ -1,0 +1,223 @@
+"""Several seeds and pilot fits, in whole runs on a tiny model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from run_samples import luthier as command
+from run_samples import read_jsonl, write_task
+
+import luthier
+from luthier.arms.linear_probe import LinearProbe
+from luthier.data.examples import Example, Message
+from luthier.pilots import SHARES, chosen_arm, part_of, plan
+from luthier.results import finished
+from luthier.runs import Run
+from luthier.verdict.report import build_report
+
+
+def example(number: int, group: str | None = None) -> Example:
+    return Example(str(number), (Message("user", f"question {number}"),), "answer", group=group)
+
+
+# ---- what is planned -----------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(st.integers(60, 5000), st.floats(0, 500), st.floats(0.01, 100), st.floats(0, 5000))
+def test_plans_keep_to_the_time(rows: int, fit: float, answer: float, seconds: float) -> None:
+    pilots = plan(rows, fit, answer, seconds)
+    assert sum(pilot.seconds for pilot in pilots) <= seconds + 1e-6
+    sizes = {pilot.examples for pilot in pilots}
+    assert not pilots or len(sizes) >= 2
+    for share, most in SHARES:
+        size = max(2, round(share * rows))
+        assert sum(pilot.examples == size for pilot in pilots) <= most
+    assert len({pilot.folder("lora") for pilot in pilots}) == len(pilots)
+
+
+def test_time_without_end_fits_them_all() -> None:
+    pilots = plan(500, 100, 10, float("inf"))
+    assert len(pilots) == sum(most for _, most in SHARES)
+    assert {pilot.examples for pilot in pilots} == {50, 125, 250}
+    assert pilots[0].seconds == pytest.approx(100 * 0.1 + 10)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 60), st.integers(1, 6), st.data())
+def test_parts_are_draws_of_whole_groups(rows: int, groups: int, data: st.DataObject) -> None:
+    examples = [example(i, f"g{i % groups}") for i in range(rows)]
+    size = data.draw(st.integers(1, rows))
+    part = part_of(examples, size, "0")
+    assert len(part) == size == len({one.id for one in part})
+    assert part == part_of(list(reversed(examples)), size, "0") or groups < rows
+    partly = [
+        name
+        for name in {one.group for one in part}
+        if sum(one.group == name for one in part) < sum(one.group == name for one in examples)
+    ]
+    assert len(partly) <= 1
+
+
+def test_parts_differ_by_seed_alone() -> None:
+    examples = [example(i) for i in range(50)]
+    names = [[one.id for one in part_of(examples, 10, seed)] for seed in ("1", "1", "2")]
+    assert names[0] == names[1] != names[2]
+
+
+def test_whose_curve() -> None:
+    scores = {"majority": 0.2, "linear-probe": 0.7, "lora": 0.8, "few-shot": 0.9}
+    assert chosen_arm(scores, "linear-probe") == "linear-probe"
+    assert chosen_arm(scores, "few-shot") == "lora"
+    assert chosen_arm({"majority": 0.2}, "majority") is None
+
+
+# ---- whole runs ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def seeded(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    folder = tmp_path_factory.mktemp("seeded")
+    task = write_task(folder, tiny_model, arms=["majority", "lora"], seeds=3)
+    luthier.run(task, out=folder / "out")
+    return folder
+
+
+def test_the_score_of_several_seeds_is_their_mean(seeded: Path) -> None:
+    run = Run.open(seeded / "out")
+    (arm,) = [one for one in run.verdict["arms"] if one["name"] == "lora"]
+    fits = [run.arm_folder("lora"), *finished(run, "lora", "seed")]
+    scores = [
+        np.mean([row["score"] for row in read_jsonl(fit / "predictions.jsonl")]) for fit in fits
+    ]
+    assert len(fits) == 3
+    assert arm["seeds"]["seeds"] == [0, 1, 2]
+    assert arm["seeds"]["scores"] == pytest.approx(scores)
+    assert arm["score"] == pytest.approx(np.mean(scores))
+    assert "training seeds" in run.verdict["statistics"]["method"]
+
+
+def test_fits_with_other_seeds_are_other_fits_and_leave_no_model(seeded: Path) -> None:
+    run = Run.open(seeded / "out")
+    losses = [json.dumps(run.arm_record("lora")["curve"])]  # type: ignore[index]
+    for folder in finished(run, "lora", "seed"):
+        assert {path.name for path in folder.iterdir() if path.is_dir()} == set()
+        assert (folder / "predictions.jsonl").is_file()
+        losses.append(json.dumps(json.loads((folder / "train.json").read_text())["curve"]))
+    assert len(set(losses)) == 3
+    assert not list((seeded / "out" / "refits").glob("majority*"))
+
+
+def test_the_report_says_what_each_seed_scored(seeded: Path) -> None:
+    page = build_report(seeded / "out").read_text(encoding="utf-8")
+    assert "3 seeds" in page
+
+
+def test_more_seeds_are_added_to_a_finished_run(seeded: Path) -> None:
+    before = {
+        path: path.stat().st_mtime_ns for path in (seeded / "out" / "refits").glob("*/*.jsonl")
+    }
+    run = luthier.run(seeded / "task.yaml", out=seeded / "out", seeds=4, resume=True)
+    (arm,) = [one for one in run.verdict["arms"] if one["name"] == "lora"]
+    assert arm["seeds"]["seeds"] == [0, 1, 2, 3]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.fixture
+def letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The encoder of linear-probe replaced by counts of letters, which learn slowly."""
+
+    class Encoder:
+        class model:  # noqa: N801 - as the encoder calls it
+            @staticmethod
+            def parameters() -> list[Any]:
+                return []
+
+        def encode(self, texts: Sequence[str], progress: Any = None) -> Any:
+            rows = [[text.count(letter) / 3 for letter in "abcdefgrlnu"] for text in texts]
+            return np.array(rows, dtype=np.float32), [len(text) for text in texts], 0
+
+    monkeypatch.setattr("luthier.models.pool.ModelPool.encoder", lambda self, name: Encoder())
+
+
+def test_a_run_ends_with_a_learning_curve(
+    tmp_path: Path, tiny_model: Path, letters: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = write_task(
+        tmp_path,
+        tiny_model,
+        rows=150,
+        arms=["majority", "linear-probe"],
+        success={"at_least": 0.999},
+    )
+    code, shown, _ = command(capsys, "run", task, "--out", tmp_path / "out")
+    assert code == 0
+    run = Run.open(tmp_path / "out")
+    curve = run.verdict["learning_curve"]
+    rows = run.manifest["splits"]["train"]["rows"]
+    assert curve["arm"] == "linear-probe"
+    assert [point["examples"] for point in curve["points"]] == [
+        *(max(2, round(share * rows)) for share, _ in SHARES),
+        rows,
+    ]
+    assert [len(point["scores"]) for point in curve["points"]] == [4, 3, 2, 1]
+    (arm,) = [one for one in run.verdict["arms"] if one["name"] == "linear-probe"]
+    assert curve["points"][-1]["scores"] == [pytest.approx(arm["score"])]
+    assert curve["answer"] in ("likely", "unlikely", "unclear", "irregular")
+    assert curve["said"].split(":")[0] in shown
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Would more data help?" in page
+
+    # nothing is fitted twice, and the curve can be left out of another run
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out/refits").glob("*/*")}
+    luthier.run(task, out=tmp_path / "out", resume=True)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    other = luthier.run(task, out=tmp_path / "other", learning_curve=False)
+    assert "learning_curve" not in other.verdict
+    assert not (tmp_path / "other" / "refits").exists()
+
+
+def test_few_rows_have_no_curve_unless_it_is_asked_for(
+    tmp_path: Path, tiny_model: Path, letters: None
+) -> None:
+    task = write_task(tmp_path, tiny_model, arms=["majority", "linear-probe"])
+    assert "learning_curve" not in luthier.run(task, out=tmp_path / "auto").verdict
+    asked = luthier.run(task, out=tmp_path / "asked", learning_curve=True)
+    assert asked.verdict["learning_curve"]["arm"] == "linear-probe"
+
+
+def test_a_pilot_that_fails_leaves_the_run_whole(
+    tmp_path: Path, tiny_model: Path, letters: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = LinearProbe.fit
+
+    def failing(self: LinearProbe, place: Any) -> Any:
+        if len(place.train) < 20:
+            raise RuntimeError("too few for me")
+        return fit(self, place)
+
+    monkeypatch.setattr(LinearProbe, "fit", failing)
+    task = write_task(tmp_path, tiny_model, rows=150, arms=["majority", "linear-probe"])
+    run = luthier.run(task, out=tmp_path / "out")
+    sizes = [point["examples"] for point in run.verdict["learning_curve"]["points"]]
+    assert min(sizes) >= 20 and len(sizes) == 3
+    records = [json.loads(p.read_text()) for p in (run.folder / "refits").glob("*/arm.json")]
+    assert {record["failed"] for record in records} == {None, "RuntimeError: too few for me"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("seeds", 0), ("seeds", 21), ("seeds", True), ("learning_curve", "maybe")]
+)
+def test_what_cannot_be_asked_for(
+    tmp_path: Path, tiny_model: Path, key: str, value: object
+) -> None:
+    task = write_task(tmp_path, tiny_model, **{key: value})
+    with pytest.raises(luthier.errors.InputError, match=key):
+        luthier.run(task, out=tmp_path / "out")
