@@ -20,6 +20,7 @@ from luthier.errors import LuthierError
 from luthier.verbs import index, templates
 from luthier.verbs.ask import ask
 from luthier.verbs.check import check
+from luthier.verbs.compare import compare
 from luthier.verbs.convert import convert
 from luthier.verbs.redact import redact
 from luthier.verbs.split import split
@@ -126,6 +127,7 @@ def init(
 
 
 app.command()(check)
+app.command()(compare)
 app.command()(split)
 app.command()(redact)
 app.command()(convert)

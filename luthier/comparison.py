@@ -311,6 +311,11 @@ class Comparison:
             clusters=clusters,
             vectors=vectors_of(self.run, self.pool, self.test),
         )
+        if self.schema:
+            verdict["answer_schema"] = {
+                "given": self.schema.given,
+                "schema": dict(self.schema.schema),
+            }
         scores = {arm.name: arm.score for arm in compared.arms if arm.score is not None}
         if name := chosen_arm(scores, decision.recommendation):
             curve = curve_of(self.run, name, self.exam, self.task.success)

@@ -306,11 +306,12 @@ def evaluate(
     """
     from luthier.arms.prompted import conversations
     from luthier.evaluation.clusters import clusters_of
-    from luthier.evaluation.scoring import ScoringRows, deciding_metric, metrics_for, score
-    from luthier.evaluation.structure import structure
+    from luthier.evaluation.scoring import deciding_metric, score
+    from luthier.models.energy import Energy
     from luthier.models.machine import PeakMemory
     from luthier.models.pool import ModelPool
-    from luthier.verdict.compare import ArmResult, compare
+    from luthier.results import costs_of_answers, prediction_row, result_of, scoring_rows
+    from luthier.verdict.compare import compare
     from luthier.verdict.document import arm_object
 
     task = task if isinstance(task, Task) else Task.load(task)
@@ -318,38 +319,54 @@ def evaluate(
     metric = deciding_metric(task.chosen_by, task.kind)
     prepared = prepare(task)
     test = prepared.splits.test
-    schema = answer_schema(task, prepared.splits.train)
     with PeakMemory() as memory:
         opened = open_any(str(model), ModelPool(), task, prepared.splits.train)
-        with reporter.work(f"{opened.name}: answering the test", len(test)) as bar:
+        label = f"{opened.name}: answering the test"
+        with reporter.work(label, len(test)) as bar, Energy() as answering:
             started = time.perf_counter()
             answers = opened.answerer.answer(conversations(test), progress=bar.advance)
             seconds = (time.perf_counter() - started) / len(test)
-    rows = ScoringRows(
-        kind=task.kind,
-        inputs=[e.input for e in test],
-        references=[e.output for e in test],
-        predictions=[a.text for a in answers],
-        labels=prepared.labels,
-        schema=schema,
-    )
-    scored = score(metric.name, rows)
-    result = ArmResult(
+    stored, base, gold = _kept(str(model), task, test)
+    schema = answer_schema(task, prepared.splits.train)
+    rows = scoring_rows(task.kind, prepared.labels, test, answers, schema)
+    values = score(metric.name, rows).row_scores
+    result = result_of(
         opened.name,
-        scored.statistics,
-        row_scores=scored.row_scores,
-        invalid_rate=scored.invalid_rate,
-        costs={
-            "seconds_per_answer": seconds,
-            "prompt_tokens_per_answer": sum(a.prompt_tokens for a in answers) / len(answers),
-            "peak_memory_bytes": memory.bytes,
-        },
-        metrics={name: score(name, rows).value for name in metrics_for(task.kind, rows)},
-        extra=structure(rows),
+        [
+            prediction_row(example, answer, float(value))
+            for example, answer, value in zip(test, answers, values, strict=True)
+        ],
+        {"costs": costs_of_answers(answers, seconds, memory.bytes, answering.joules)},
+        task,
+        kind=task.kind,
+        labels=prepared.labels,
+        metric=metric,
+        schema=schema,
+        gold=gold,
+        stored=stored,
+        base=base,
     )
     clusters, _ = clusters_of(test)
     compared = compare([result], metric, seed=task.seed, clusters=clusters)
     return arm_object(compared.arms[0], compared)
+
+
+def _kept(
+    name: str, task: Task, test: Sequence[Example]
+) -> tuple[Path | None, Path | None, Sequence[str | None] | None]:
+    """(what is stored of a run's arm or a stage, its base model, the documents with the answers);
+    None for what it has not."""
+    from luthier.arms.grounded import named_documents
+    from luthier.models.tuned import describe_any
+    from luthier.results import base_of
+
+    folder = Path(name)
+    if (folder / "manifest.json").is_file():
+        run = Run.open(folder)
+        stored = run.arm_folder(recommended(run)) / "model"
+        return stored, base_of(run.manifest), named_documents(test, task, run.folder)
+    stage = _trained_folder(folder)
+    return stage, describe_any(str(stage or name)).path, None
 
 
 def _trained_folder(folder: Path) -> Path | None:

@@ -33,8 +33,8 @@ def measures_of_arm(
     rows: Sequence[Mapping[str, Any]],
     *,
     record: Mapping[str, Any],
-    folder: Path,
-    model: Mapping[str, Any],
+    stored: Path | None,
+    base: Path | None,
     wanted: Sequence[str],
     prices: Prices,
 ) -> dict[str, Any]:
@@ -44,8 +44,8 @@ def measures_of_arm(
         kind: of the task.
         rows: of predictions.jsonl.
         record: arm.json.
-        folder: of the arm.
-        model: `model` of manifest.json: the `path` of the base model's folder.
+        stored: the folder with what is kept of it for this task, if anything is.
+        base: the base model's folder, where it is known.
         wanted: the task's.
         prices: the task's.
     """
@@ -55,7 +55,6 @@ def measures_of_arm(
     held = record.get("costs") or {}
     money = costs.spending(held, prices) if costs.has_prices(prices) else None
     writes = any(row.get("completion_tokens") for row in rows)
-    base = Path(str(model.get("path") or ""))
     return {
         "calibration": calibration.calibrate(known, [row["score"] for row in rows]).to_dict()
         if whole
@@ -69,8 +68,8 @@ def measures_of_arm(
         ),
         "costs": {
             **costs.spread(rows),
-            "stored_bytes": costs.stored_bytes(folder / "model"),
-            "base_model_bytes": costs.stored_bytes(base) if base.is_absolute() else None,
+            "stored_bytes": costs.stored_bytes(stored) if stored else 0,
+            "base_model_bytes": costs.stored_bytes(base) if base else None,
             "train_joules": held.get("train_joules"),
             "joules_per_answer": held.get("joules_per_answer"),
             "training_price": money.training if money else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from luthier.arms.base import ARMS, Fit
 from luthier.court import judged_of
 from luthier.data.examples import Example
 from luthier.data.schemas import AnswerSchema
-from luthier.evaluation.scoring import Metric, Scored, ScoringRows, metrics_for, score
+from luthier.evaluation.scoring import Metric, ScoringRows, metrics_for, score
 from luthier.evaluation.structure import structure
 from luthier.files import read_json, read_jsonl
 from luthier.generation.answers import Answer
 from luthier.measures import measures_of_arm
 from luthier.runs import Run
+from luthier.task import Task
 from luthier.task_sections import Kind
 from luthier.verdict.compare import ArmResult
 
@@ -47,19 +49,14 @@ def record_of(
         aftermath: what was forgotten and learned by heart; empty for an arm that changes no
             weights.
     """
-    read = [answer.prompt_tokens for answer in answers]
     return {
         "failed": None,
         "settings": fit.settings,
         "choices": [choice.to_dict() for choice in fit.choices],
         "costs": {
             **fit.costs,
-            "seconds_per_answer": seconds,
-            "prompt_tokens_per_answer": float(np.mean(read)),
-            "completion_tokens_per_answer": float(np.mean([a.completion_tokens for a in answers])),
-            "peak_memory_bytes": peak,
+            **costs_of_answers(answers, seconds, peak, joules[1]),
             "train_joules": joules[0],
-            "joules_per_answer": None if joules[1] is None else joules[1] / len(answers),
         },
         "cut_off": sum(answer.finish_reason == "length" for answer in answers),
         "forgetting": None,
@@ -67,6 +64,19 @@ def record_of(
         "curve": fit.curve,
         "notes": fit.notes,
         **fit.extra,
+    }
+
+
+def costs_of_answers(
+    answers: Sequence[Answer], seconds: float, peak: int, joules: float | None
+) -> dict[str, Any]:
+    """`costs` of arm.json that answering the test tells; see `record_of`."""
+    return {
+        "seconds_per_answer": seconds,
+        "prompt_tokens_per_answer": float(np.mean([a.prompt_tokens for a in answers])),
+        "completion_tokens_per_answer": float(np.mean([a.completion_tokens for a in answers])),
+        "peak_memory_bytes": peak,
+        "joules_per_answer": None if joules is None else joules / len(answers),
     }
 
 
@@ -146,13 +156,13 @@ def _retrieval(
     return {"retrieval": retrieval(rows, gold)}
 
 
-def _seeds(run: Run, name: str, fits: Sequence[Scored]) -> dict[str, Any]:
+def _seeds(run: Run, result: ArmResult, metric: Metric) -> dict[str, Any]:
     """`seeds` of an arm that was fitted with several: each one's score, the served one first."""
-    if len(fits) < 2:
+    if result.statistics is None or result.statistics.ndim < 3:
         return {}
-    records = [read_json(one / "arm.json") for one in finished(run, name, SEED)]
+    records = [read_json(one / "arm.json") for one in finished(run, result.name, SEED)]
     seeds = [run.task.seed, *(record["seed"] for record in records)]
-    scores = [one.value for one in fits]
+    scores = [float(metric.value(table.sum(axis=0))) for table in result.statistics]
     return {"seeds": {"seeds": seeds, "scores": scores, "deviation": float(np.std(scores, ddof=1))}}
 
 
@@ -199,40 +209,88 @@ def arm_result(
     if record is None or record.get("failed"):
         reason = record["failed"] if record else "it was not run"
         return ArmResult(name, None, floor=arm.floor, ceiling=arm.ceiling, failed=reason)
-    rows = read_jsonl(run.arm_folder(name) / "predictions.jsonl")
+    result = result_of(
+        name,
+        read_jsonl(run.arm_folder(name) / "predictions.jsonl"),
+        record,
+        run.task,
+        again=[read_jsonl(one / "predictions.jsonl") for one in finished(run, name, SEED)],
+        kind=kind,
+        labels=labels,
+        metric=metric,
+        schema=schema,
+        gold=gold,
+        stored=run.arm_folder(name) / "model",
+        base=base_of(run.manifest),
+    )
+    return replace(
+        result,
+        floor=arm.floor,
+        ceiling=arm.ceiling,
+        can_forget=arm.changes_weights,
+        extra={**result.extra, **_seeds(run, result, metric)},
+    )
+
+
+def base_of(manifest: Mapping[str, Any]) -> Path | None:
+    """The folder of a run's base model, as its manifest names it."""
+    path = Path(str((manifest.get("model") or {}).get("path") or ""))
+    return path if path.is_absolute() else None
+
+
+def result_of(
+    name: str,
+    rows: Sequence[Mapping[str, Any]],
+    record: Mapping[str, Any],
+    task: Task,
+    *,
+    again: Sequence[Sequence[Mapping[str, Any]]] = (),
+    kind: Kind,
+    labels: tuple[str, ...] | None,
+    metric: Metric,
+    schema: AnswerSchema | None = None,
+    gold: Sequence[str | None] | None = None,
+    stored: Path | None = None,
+    base: Path | None = None,
+) -> ArmResult:
+    """Score answers and measure all else that verdict.json says of an arm.
+
+    Args:
+        name: of what answered.
+        rows: as in predictions.jsonl.
+        record: `costs`, `forgetting` and `memorisation` as in arm.json.
+        task: `wanted`, `prices` and `seed`.
+        again: the answers of the same arm fitted with other seeds.
+        kind, labels, metric, schema, gold: see `arm_result`.
+        stored: the folder with what is kept of it for this task.
+        base: the folder of the base model.
+    """
     scoring = read_rows(kind, rows, labels, schema)
     scored = score(metric.name, scoring)
-    again = [
-        read_rows(kind, read_jsonl(one / "predictions.jsonl"), labels, schema)
-        for one in finished(run, name, SEED)
-    ]
-    fits = [scored, *(score(metric.name, one) for one in again)]
+    others = [read_rows(kind, one, labels, schema) for one in again]
+    fits = [scored, *(score(metric.name, one) for one in others)]
     return ArmResult(
         name,
         np.stack([one.statistics for one in fits]) if again else scored.statistics,
         row_scores=np.mean([one.row_scores for one in fits], axis=0),
         invalid_rate=float(np.mean([one.invalid_rate for one in fits])),
-        floor=arm.floor,
-        ceiling=arm.ceiling,
         costs=record["costs"],
         forgetting=record.get("forgetting"),
         memorisation=record.get("memorisation"),
-        can_forget=arm.changes_weights,
         metrics={
-            other: float(np.mean([score(other, one).value for one in (scoring, *again)]))
+            other: float(np.mean([score(other, one).value for one in (scoring, *others)]))
             for other in metrics_for(kind, scoring)
         },
         extra=measures_of_arm(
             kind,
             rows,
             record=record,
-            folder=run.arm_folder(name),
-            model=run.manifest.get("model") or {},
-            wanted=run.task.wanted,
-            prices=run.task.prices,
+            stored=stored,
+            base=base,
+            wanted=task.wanted,
+            prices=task.prices,
         )
-        | _seeds(run, name, fits)
         | _retrieval(rows, gold)
         | structure(scoring)
-        | judged_of(scoring, seed=run.task.seed),
+        | judged_of(scoring, seed=task.seed),
     )

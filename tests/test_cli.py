@@ -46,6 +46,7 @@ SURFACE = {
     },
     "evaluate": {"MODEL_OR_RUN", "TASK", "--json"},
     "report": {"RUN"},
+    "compare": {"RUN RUN...", "--out", "--json"},
     "serve": {"RUN_OR_MODEL", "--port", "--host", "--api-key"},
     "models": {"--json"},
     "doctor": {"--json"},
@@ -459,7 +460,8 @@ def test_json_prints_one_document(capsys: Capture, folder: Path, tiny_model: Pat
 
     code, out, err = luthier(capsys, "run", task, "--out", "out", "--json")
     assert code == 0
-    assert json.loads(out) == json.loads(Path("out/verdict.json").read_text())
+    verdict = json.loads(out)
+    assert verdict == json.loads(Path("out/verdict.json").read_text())
     assert "zero-shot: accuracy" in err  # progress goes elsewhere
 
     code, out, _ = luthier(capsys, "train", task, "--out", "stage", "--json")
@@ -476,8 +478,11 @@ def test_json_prints_one_document(capsys: Capture, folder: Path, tiny_model: Pat
         code, out, _ = luthier(capsys, "evaluate", model, task, "--json")
         assert code == 0
         arm = json.loads(out)
-        assert arm.keys() >= {"name", "score", "interval", "invalid_rate", "metrics", "failed"}
+        # one object, whatever was scored: an arm of verdict.json
+        assert arm.keys() == verdict["arms"][0].keys()
         assert arm["versus_best"] is None
+        assert arm["costs"].keys() == verdict["arms"][0]["costs"].keys()
+        assert arm["metrics"].keys() >= {"accuracy", "macro_f1", "mcc"}
 
     code, out, _ = luthier(capsys, "models", "--json")
     assert code == 0
@@ -498,8 +503,11 @@ def test_evaluating_a_run_scores_its_recommended_arm(capsys: Capture, folder: Pa
     verdict = json.loads(Path("out/verdict.json").read_text())
     (same,) = [a for a in verdict["arms"] if a["name"] == arm["name"]]
     assert arm["name"] == (verdict["recommendation"] or "zero-shot")
-    for key in ("score", "interval", "invalid_rate", "prompt_tokens_per_answer"):
+    for key in ("score", "interval", "invalid_rate", "prompt_tokens_per_answer", "metrics"):
         assert arm[key] == same[key]
+    assert arm["calibration"] == same["calibration"]
+    assert arm["costs"]["stored_bytes"] == same["costs"]["stored_bytes"]
+    assert arm["costs"]["base_model_bytes"] == same["costs"]["base_model_bytes"]
 
 
 # ---- one verb after another --------------------------------------------------------------------

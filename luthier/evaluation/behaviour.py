@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from luthier.evaluation.manner import manner
 from luthier.evaluation.statistics import wilson_interval
 
 #: Kinds whose answers are text.
@@ -42,7 +43,8 @@ def behaviour(
         `length_ratio_wanted` (median against median), `repetition` and `repetition_of_references`,
         and shares with their Wilson intervals (`{"share", "interval", "of"}`): `ended`, `cut_off`,
         `answers_nothing`, `references_answer_nothing`, `same_language` of the rows on which both
-        languages can be told. What cannot be known is None.
+        languages can be told; and `manner`, tone and format beside the wanted outputs
+        (`manner.py`). What cannot be known is None.
     """
     if kind not in KINDS or not predictions:
         return None
@@ -70,6 +72,7 @@ def behaviour(
         "answers_nothing": _share(put_off[0], len(predictions)),
         "references_answer_nothing": _share(put_off[1], len(references)),
         "same_language": _same_language(references, predictions),
+        "manner": manner(predictions, references, wanted),
     }
 
 

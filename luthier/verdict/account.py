@@ -112,7 +112,7 @@ def _settings(settings: JSON, prefix: str = "") -> list[tuple[str, str]]:
         name = words(text(f"{prefix}{key}"))
         if isinstance(value, dict) and not prefix and value:
             found += _settings(value, f"{key} ")
-        else:
+        elif value not in (None, "", [], {}):  # what was not set says nothing
             found.append((name, _setting(value)))
     return found
 
@@ -165,7 +165,7 @@ def findings(evidence: Evidence) -> list[tuple[str, list[Finding]]]:
         severity = text(item.get("severity"))
         severity = severity if severity in known else "note"
         named = texts(item.get("rows"))
-        rows = ", ".join(clip(row, 80)[0] for row in named[:FINDING_ROWS])
+        rows = _rows(named[:FINDING_ROWS])
         if len(named) > FINDING_ROWS:
             rows += f" and {len(named) - FINDING_ROWS:,} more"
         grouped[severity].append(
@@ -179,6 +179,21 @@ def findings(evidence: Evidence) -> list[tuple[str, list[Finding]]]:
             )
         )
     return [(head, grouped[severity]) for severity, head in heads if grouped[severity]]
+
+
+def _rows(named: list[str]) -> str:
+    """Rows by name, those of one file together: "train.csv rows 5, 9, test.csv row 2"."""
+    files: dict[str, list[str]] = {}
+    for row in named:
+        file, found, place = row.rpartition(" row ")
+        if found and place.isdigit():
+            files.setdefault(file, []).append(place)
+        else:
+            files[row] = []
+    return ", ".join(
+        clip(file, 80)[0] + (f" row{'s' * (len(places) > 1)} {', '.join(places)}" if places else "")
+        for file, places in files.items()
+    )
 
 
 def sample_spans(evidence: Evidence) -> tuple[list[tuple[str, bool]], int]:

@@ -14,6 +14,7 @@ CASES = 200  # rows shown at most
 INPUT_CHARACTERS = 700
 ANSWER_CHARACTERS = 320
 BUDGET = 1_100_000  # bytes of HTML that the examples may take
+NARROW = 16  # characters of an answer that fit into a narrow column
 MATRIX_LABELS = 16  # more labels than this make a list of confusions, not a table
 
 
@@ -140,7 +141,7 @@ def build_cases(evidence: Evidence, focus: Arm | None, scale: Scale) -> Cases:
         exact=exact,
         filters=_filters(arms, shown, exact),
         cut=cut,
-        short=sum(size > 30 for size in sizes) <= 0.2 * len(sizes),
+        short=sum(size > NARROW for size in sizes) <= 0.2 * len(sizes),
     )
 
 

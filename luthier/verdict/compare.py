@@ -134,10 +134,10 @@ class Comparison:
         arms: in the order given.
         pairs: by (first, second), both ways round, for arms that did not fail.
         best: name of the arm with the highest score (ties: first by name); None if all failed.
-        p_adjusted: for each other arm, Holm's adjusted p of its difference from the best. The
-            family is every pair of arms, as any of them could have come out best: adjusted over
-            the best arm's pairs alone, 10 equal arms had one "better" than another in 19 tests of
-            100 (`luthier.verdict.simulation`).
+        adjusted: Holm's adjusted p of every pair, by (first, second), both ways round. The family
+            is every pair of arms, as any of them could have come out best: adjusted over the best
+            arm's pairs alone, 10 equal arms had one "better" than another in 19 tests of 100
+            (`luthier.verdict.simulation`).
         joint_level: of `Pair.joint_interval` between arms that may be deployed.
         floor_level: of `Pair.joint_interval` where one of the two is a floor.
         method: how intervals and p-values were computed, in words.
@@ -149,10 +149,15 @@ class Comparison:
     arms: tuple[Compared, ...]
     pairs: Mapping[tuple[str, str], Pair]
     best: str | None
-    p_adjusted: Mapping[str, float]
+    adjusted: Mapping[tuple[str, str], float]
     joint_level: float
     floor_level: float
     method: str
+
+    @property
+    def p_adjusted(self) -> dict[str, float]:
+        """For each other arm that has a score, the adjusted p of its difference from the best."""
+        return {one: p for (one, other), p in self.adjusted.items() if other == self.best}
 
     def arm(self, name: str) -> Compared:
         """The arm called `name`."""
@@ -238,7 +243,6 @@ def compare(
     by_name = {arm.name: k for k, arm in enumerate(alive)}
     real = [arm.name for arm in alive if not arm.ceiling]
     best = min(real, key=lambda name: (-scores[by_name[name]], name), default=None)
-    others = [name for name in by_name if name != best]
     return Comparison(
         metric=metric,
         n=n,
@@ -251,7 +255,7 @@ def compare(
         ),
         pairs=pairs,
         best=best,
-        p_adjusted={name: adjusted[name, best] for name in others} if best else {},
+        adjusted=adjusted,
         joint_level=level,
         floor_level=over_floor,
         method=method.words,

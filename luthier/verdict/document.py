@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from luthier.task import Task
-from luthier.verdict.compare import LEVEL, Compared, Comparison
+from luthier.verdict.compare import LEVEL, Compared, Comparison, Pair
 from luthier.verdict.decide import Decision
 
 #: Costs of an arm, in the order they are written.
@@ -70,8 +70,9 @@ def build_verdict(
                 "interval": _interval(pair.interval),
                 "joint_interval": _interval(pair.joint_interval),
                 "p": _number(pair.p),
+                "p_adjusted": _number(compared.adjusted[pair.first, pair.second]),
             }
-            for pair in _each_once(compared)
+            for pair in each_once(compared)
         ],
     }
 
@@ -117,7 +118,7 @@ def _versus_best(arm: Compared, compared: Comparison) -> dict[str, Any] | None:
     }
 
 
-def _each_once(compared: Comparison) -> list[Any]:
+def each_once(compared: Comparison) -> list[Pair]:
     """Each pair once, the earlier arm first."""
     place = {arm.name: i for i, arm in enumerate(compared.arms)}
     return [pair for (a, b), pair in compared.pairs.items() if place[a] < place[b]]

@@ -134,7 +134,9 @@ def read_run(folder: Path) -> Evidence:
     for result in dicts(verdict.get("arms")):
         name = text(result.get("name")) or "unnamed"
         home = folder / "arms" / name
-        inside = name not in (".", "..") and "/" not in name and "\\" not in name
+        # no other folder, and a name that a file system takes
+        inside = name not in (".", "..") and not {"/", "\\"} & set(name)
+        inside = inside and len(name.encode()) <= 255
         arms.append(
             Arm(
                 name=name,

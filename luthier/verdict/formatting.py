@@ -128,6 +128,7 @@ def figure(value: float) -> str:
 def words(name: str) -> str:
     """A key as people say it: "macro_f1" -> "macro F1", "rougeL" -> "ROUGE-L"."""
     known = {"rougel": "ROUGE-L", "rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "chrf": "chrF"}
+    known |= {"ece": "expected calibration error", "mcc": "Matthews correlation"}
     if name.lower() in known:
         return known[name.lower()]
     shown = {"f1": "F1", "bleu": "BLEU", "em": "exact match", "qa": "QA", "ner": "NER"}

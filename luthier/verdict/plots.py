@@ -12,13 +12,15 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from luthier.verdict.formatting import Scale, clip
+from luthier.verdict.formatting import Scale
 
 TOP = 26  # px for the label of a limit line
 AXIS = 26  # px for tick labels
 WIDE = 928  # units across the wide drawing, which scales; the narrow one keeps its text size
 LETTER = 7.6  # px that a letter of a name takes at most, about
 LONGEST_NAME = 34  # characters
+#: Characters of a name and its note together, where they stand beside the lines, and above them.
+BESIDE, ABOVE = 50, 35
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def dot_and_whisker(
     identifier: str,
     limit: float | None = None,
     limit_label: str = "",
+    zero: bool = False,
 ) -> Markup:
     """Scores with their intervals, one line each, from top to bottom in the order given.
 
@@ -99,12 +102,15 @@ def dot_and_whisker(
         identifier: unique in the page; makes the ids of titles and descriptions.
         limit: where to draw a dashed vertical line, None for nowhere.
         limit_label: what the dashed line is.
+        zero: whether the axis must reach 0.
     """
     if not dots:
         return Markup("")
     ends = [end for dot in dots for end in (dot.value, *(dot.interval or ()))]
-    ticks = nice_ticks(min([*ends, limit or ends[0]]), max([*ends, limit or ends[0]]))
-    names = max(len(clip(dot.name, LONGEST_NAME)[0]) + len(dot.note) + 2 for dot in dots)
+    ends += [0.0] if zero else []
+    ends += [limit] if limit is not None else []
+    ticks = nice_ticks(min(ends), max(ends))
+    names = max(sum(map(len, _label(dot, BESIDE))) + 2 for dot in dots)
     top = TOP if limit is not None else 4
     left = min(max(names * LETTER + 20, 120.0), 400.0)
     drawings = []
@@ -171,7 +177,8 @@ def _line(dot: Dot, frame: _Frame, index: int, scale: Scale) -> Markup:
     text_y, y = (
         (top + frame.row / 2 + 5, top + frame.row / 2) if frame.wide else (top + 22, top + 36)
     )
-    note = Markup(' <tspan class="dot-note">{}</tspan>').format(dot.note) if dot.note else ""
+    shown, said = _label(dot, BESIDE if frame.wide else ABOVE)
+    note = Markup(' <tspan class="dot-note">{}</tspan>').format(said) if said else ""
     whisker = Markup("")
     if dot.interval is not None:
         whisker = Markup(
@@ -181,7 +188,6 @@ def _line(dot: Dot, frame: _Frame, index: int, scale: Scale) -> Markup:
         ).format(
             low=frame.x(dot.interval[0]), high=frame.x(dot.interval[1]), y=y, up=y - 4, down=y + 4
         )
-    shown, left_out = clip(dot.name, LONGEST_NAME)
     return Markup(
         '<g class="{cls}"><text class="dot-name" x="0" y="{text}">{name}{note}</text>'
         '<text class="dot-value" x="{end}" y="{text}" text-anchor="end">{value}</text>'
@@ -189,7 +195,7 @@ def _line(dot: Dot, frame: _Frame, index: int, scale: Scale) -> Markup:
     ).format(
         cls="dot marked" if dot.marked else "dot faint" if dot.faint else "dot",
         text=text_y,
-        name=shown + "…" if left_out else shown,
+        name=shown,
         note=note,
         end=WIDE if frame.wide else "100%",
         value=scale.show(dot.value),
@@ -198,6 +204,17 @@ def _line(dot: Dot, frame: _Frame, index: int, scale: Scale) -> Markup:
         y=y,
         r=6 if dot.marked else 4.5,
     )
+
+
+def _label(dot: Dot, room: int) -> tuple[str, str]:
+    """(name, note), cut to what there is room for; the name first, as a cut number of rows would
+    be another number."""
+
+    def cut(said: str, longest: int) -> str:
+        return said if len(said) <= longest else f"{said[: longest - 1].rstrip()}…"
+
+    note = cut(dot.note, max(room // 2, room - len(dot.name) - 1))
+    return cut(dot.name, min(LONGEST_NAME, room - len(note) - 1)), note
 
 
 def bar(share: float) -> Markup:

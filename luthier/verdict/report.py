@@ -1,43 +1,40 @@
 """The report of a run: one self-contained HTML file, made from the run folder and nothing else.
 
-Everything in a run folder is untrusted text: the templates escape all of it, and the page's
-Content-Security-Policy allows exactly its own style sheet and its own script, by hash.
+What is in a run folder is untrusted text; `pages.py` sees that it stays text.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
+import datetime
 import json
-import re
 import shlex
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from luthier.files import write_text
 from luthier.verdict import account, panels, retrieved, spending, views
 from luthier.verdict.cases import build_cases, build_confusion
 from luthier.verdict.evidence import Evidence, mapping, read_run, text, texts
+from luthier.verdict.forgotten import forgotten
 from luthier.verdict.formatting import (
     DASH,
-    NBSP,
     clip,
     compact,
-    count,
     memory,
     number,
     plural,
     words,
 )
 from luthier.verdict.learning import learning_panel
+from luthier.verdict.manners import manner_panel
 from luthier.verdict.memorisation import memorisation_reasons, memorisation_table
+from luthier.verdict.pages import asset, environment, policy
+from luthier.verdict.pairs import report_pairs
 from luthier.verdict.slicing import slice_panel
+from luthier.verdict.structured import structured
 
-_HERE = Path(__file__).parent
 #: decision -> (the status word, its sign; the sign says it without colour)
 _STATUS = {"deploy": ("Deploy", "●"), "undecided": ("Undecided", "◐"), "none": ("None", "○")}
 SNIPPET_CHARACTERS = 2000  # of the task's first input in the deployment examples
@@ -70,14 +67,14 @@ def render(evidence: Evidence) -> str:
     metric = words(text(verdict.get("metric"))) or "score"
     decision = text(verdict.get("decision"))
     status, sign = _STATUS.get(decision, (decision.capitalize() or "Unknown", "○"))
-    style, script = _asset("report.css"), _asset("report.js")
+    style, script = asset("report.css"), asset("report.js")
     labels, labels_left_out = account.label_shares(evidence)
     sample, sample_left_out = account.sample_spans(evidence)
     return (
-        _environment()
+        environment()
         .get_template("report.html.jinja")
         .render(
-            policy=_policy(style, script),
+            policy=policy(style, script),
             style=Markup(style),
             script=Markup(script),
             headline=_headline(evidence),
@@ -101,13 +98,16 @@ def render(evidence: Evidence) -> str:
             slices=slice_panel(evidence, panels.compared_arms(evidence, focus)),
             confidence=panels.confidence_panel(evidence, focus),
             behaviour=panels.behaviour_table(evidence),
+            manner=manner_panel(evidence),
+            structured=structured(evidence, panels.compared_arms(evidence, focus)),
+            all_pairs=report_pairs(evidence, scale),
             retrieved=retrieved.retrieved(evidence),
             learning=learning_panel(evidence, scale),
             cost_table=views.cost_table(evidence, focus),
             cost_details=spending.cost_details(evidence),
             break_even=spending.break_even_plot(evidence, focus),
             priced=spending.priced(evidence),
-            forgetting=views.forgetting_table(evidence),
+            forgetting=forgotten(evidence),
             memorisation=memorisation_table(evidence),
             memorisation_reasons=memorisation_reasons(evidence),
             max_forgetting=number(mapping(evidence.task.get("success")).get("max_forgetting")),
@@ -127,49 +127,9 @@ def render(evidence: Evidence) -> str:
             versions=_versions(evidence),
             machine=_machine(evidence),
             serve=_serve(evidence),
-            made=text(evidence.manifest.get("created")),
+            made=_when(text(evidence.manifest.get("created"))),
             luthier=text(evidence.manifest.get("luthier")),
         )
-    )
-
-
-@cache
-def _environment() -> Environment:
-    """Autoescape is on for every template; a name that a template mistypes is an error."""
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["count"] = count
-    environment.filters["plural"] = plural
-    environment.filters["first_upper"] = lambda said: said[:1].upper() + said[1:]
-    environment.filters["together"] = _together
-    environment.globals["dash"] = DASH
-    return environment
-
-
-def _together(said: str) -> str:
-    """A sentence whose numbers are not torn from their units at the end of a line."""
-    return re.sub(r"(?<=\d) (?=(?:%|s|ms|min|h|points?|GB|MB)(?!\w))", NBSP, said)
-
-
-@cache
-def _asset(name: str) -> str:
-    return (_HERE / name).read_text(encoding="utf-8")
-
-
-def _policy(style: str, script: str) -> str:
-    """A Content-Security-Policy under which nothing loads and only our two inline parts run."""
-
-    def of(source: str) -> str:
-        return base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
-
-    return (
-        f"default-src 'none'; style-src 'sha256-{of(style)}'; script-src 'sha256-{of(script)}'; "
-        "base-uri 'none'; form-action 'none'"
     )
 
 
@@ -211,16 +171,40 @@ def _facts(evidence: Evidence, metric: str) -> list[tuple[str, str]]:
 
 def _commands(evidence: Evidence) -> list[tuple[str, str]]:
     """(what it is for, command) that repeat the run."""
-    name = shlex.quote(_folder_name(evidence))
-    seed = number(evidence.manifest.get("seed", evidence.verdict.get("seed")))
-    command = text(evidence.manifest.get("command"))
-    if not command:
+    folder = _folder_name(evidence)
+    name, again = shlex.quote(folder), shlex.quote(f"{folder}-again")
+    commands = []
+    if command := text(evidence.manifest.get("command")):
+        commands.append(("How it was run", command))
+    if evidence.task:
+        # the folder's task.yaml reads the folder's own data, and holds the seed
+        task = shlex.quote(f"{folder}/task.yaml")
+        said = "Run it again from this folder alone: the same rows, seed and settings"
+        commands.append((said, f"luthier run {task} --out {again} --yes"))
+        said = "Then see that both came to the same"
+        commands.append((said, f"luthier compare {name} {again}"))
+    elif not commands:
+        seed = number(evidence.manifest.get("seed", evidence.verdict.get("seed")))
         given = f" --seed {int(seed)}" if seed is not None else ""
-        command = f"luthier run task.yaml{given} --out {name}"
-    return [
-        ("Run the same comparison again", command),
-        ("Rebuild this report from the folder", f"luthier report {name}"),
-    ]
+        commands.append(("Run it again", f"luthier run task.yaml{given} --out {name}"))
+    if pinned := _pinned(evidence):
+        commands.append(("With the same versions", pinned))
+    return [*commands, ("Rebuild this report from the folder", f"luthier report {name}")]
+
+
+def _pinned(evidence: Evidence) -> str:
+    """The command that installs the versions the run was made with, or ""."""
+    # "2.13.0+cpu" names a build, which no index has under that name
+    versions = {
+        text(name): text(version).partition("+")[0]
+        for name, version in mapping(evidence.manifest.get("versions")).items()
+        if name not in ("python", "luthier")
+    }
+    if not versions:
+        return ""
+    own = text(evidence.manifest.get("luthier"))
+    wanted = ([f"luthier=={own}"] if own else []) + [f"{n}=={v}" for n, v in versions.items()]
+    return shlex.join(["pip", "install", *wanted])
 
 
 def _folder_name(evidence: Evidence) -> str:
@@ -258,6 +242,15 @@ def _machine(evidence: Evidence) -> str:
         text(machine.get("platform")),
     ]
     return ", ".join(part for part in parts if part)
+
+
+def _when(said: str) -> str:
+    """A time as people write it: "2026-03-01 09:30 UTC"; anything else as it is."""
+    try:
+        when = datetime.datetime.fromisoformat(said)
+    except ValueError:
+        return said
+    return f"{when.astimezone(datetime.UTC):%Y-%m-%d %H:%M} UTC" if when.tzinfo else said
 
 
 def _serve(evidence: Evidence) -> dict[str, Any]:

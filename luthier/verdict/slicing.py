@@ -123,8 +123,7 @@ def _plot(parts: list[JSON], arm: Arm, overall: float | None, scale: Scale, metr
                 name=_name(part),
                 value=number(own.get("score")) or 0.0,
                 interval=pair(own.get("interval")),
-                note=plural(rows, "row")
-                + (", worse" if worse else ", too few to tell" if few else ""),
+                note=plural(rows, "row") + (", worse" if worse else ", too few" if few else ""),
                 marked=worse,
                 faint=few,
             )

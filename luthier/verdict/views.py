@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from luthier.evaluation import costs
 from luthier.task_sections import Prices
-from luthier.verdict.evidence import JSON, Arm, Evidence, dicts, mapping, text
+from luthier.verdict.evidence import Arm, Evidence, dicts, mapping, text
 from luthier.verdict.formatting import (
     DASH,
     Scale,
@@ -22,9 +22,7 @@ from luthier.verdict.formatting import (
     pair,
     percent,
     plain,
-    plural,
     seconds,
-    words,
 )
 from luthier.verdict.plots import Dot, dot_and_whisker
 
@@ -49,11 +47,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of arms. `heads` are the column heads after the first, which is the arm."""
+    """A table of arms. `heads` are the column heads after `first`, which is the arm's."""
 
     caption: str
     heads: tuple[str, ...]
     lines: tuple[Line, ...]
+    first: str = "Arm"
 
 
 def is_recommended(evidence: Evidence, arm: Arm) -> bool:
@@ -265,62 +264,3 @@ _SPENT = (
     "prompt_tokens_per_answer",
     "completion_tokens_per_answer",
 )
-
-
-def forgetting_table(evidence: Evidence) -> Table | None:
-    """Drop of each arm in general ability, and before -> after of each probe; None without arms."""
-    arms = ranked(evidence)
-    areas: dict[str, None] = {}
-    for arm in arms:
-        areas.update(dict.fromkeys(mapping(mapping(arm.result.get("forgetting")).get("probes"))))
-    read = any(mapping(arm.result.get("forgetting")).get("bits_per_byte") for arm in arms)
-    lines = []
-    for arm in arms:
-        found = mapping(arm.result.get("forgetting"))
-        if not found:
-            said = "weights unchanged" if _unchanged(arm) else "not measured"
-            lines.append(line_of(evidence, arm, Cell(said), *[Cell(DASH) for _ in areas]))
-            continue
-        ends = pair(found.get("interval"))
-        sub = f"{plain(ends[0] * 100)} to {plain(ends[1] * 100)}" if ends else ""
-        drop = number(found.get("drop"))
-        probes = mapping(found.get("probes"))
-        lines.append(
-            line_of(
-                evidence,
-                arm,
-                Cell(DASH if drop is None else plain(drop * 100), sub),
-                *([_bits(mapping(found.get("bits_per_byte")))] if read else []),
-                *[_probe(mapping(probes.get(area))) for area in areas],
-            )
-        )
-    if not lines:
-        return None
-    text_head = ("Bits per byte of text",) if read else ()
-    heads = ("Drop, points", *text_head, *(words(text(area)) for area in areas))
-    return Table("General ability before and after training", heads, tuple(lines))
-
-
-def _bits(found: JSON) -> Cell:
-    """Bits per byte before -> after, and the interval of the change."""
-    before, after = number(found.get("before")), number(found.get("after"))
-    if before is None or after is None:
-        return Cell(DASH)
-    ends = pair(found.get("interval"))
-    sub = f"change {ends[0]:+.3f} to {ends[1]:+.3f}" if ends else ""
-    return Cell(f"{before:.3f} → {after:.3f}", sub)
-
-
-def _unchanged(arm: Arm) -> bool:
-    """Whether the arm says that it leaves the language model as it was."""
-    said = arm.result.get("changes_weights", arm.record.get("changes_weights"))
-    return said is False or number(arm.cost("trained_parameters")) == 0
-
-
-def _probe(probe: JSON) -> Cell:
-    before, after = number(probe.get("before")), number(probe.get("after"))
-    if before is None and after is None:
-        return Cell(DASH)
-    questions = number(probe.get("n"))
-    sub = plural(int(questions), "question") if questions is not None else ""
-    return Cell(f"{percent(before)} → {percent(after)}", sub)

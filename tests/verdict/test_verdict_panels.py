@@ -59,8 +59,8 @@ def with_measures(folder: Path, *, prices: Prices | None = None) -> Path:
             "classification",
             own,
             record=record,
-            folder=folder / "arms" / arm["name"],
-            model={},
+            stored=folder / "arms" / arm["name"] / "model",
+            base=None,
             wanted=(),
             prices=prices or Prices(),
         )
