@@ -43,8 +43,9 @@ def score_batch(
     """
     started = time.perf_counter()
     trunks = [prompt[prefix.length :] for prompt in prompts]
-    branches = max(branch_tokens(row) for row in choices)
-    held = prefix.length + max(len(trunk) for trunk in trunks) + branches
+    held = prefix.length + max(
+        len(trunk) + branch_tokens(row) for trunk, row in zip(trunks, choices, strict=True)
+    )
     if not runner.beyond_window(held):
         cache = RoomyCache(runner.layers, len(prompts), runner.virtual + held, prefix.cache)
         found = score_tree(runner.model, trunks, choices, prefix.length, cache)

@@ -30,6 +30,9 @@ from luthier.models.heads import logits
 
 Progress = Callable[[int], None]
 
+#: Tokens of rows that are scored together on a CPU, padding counted: enough to keep it busy, and
+#: few enough that rows of one batch hardly differ in length.
+_COMPUTED = 1536
 #: Rows leave the batch when no more than this share of it is still being written.
 _LIVE = 0.75
 
@@ -129,7 +132,7 @@ class Generator:
         texts = Texts(self.tokenizer, stopping)
         prefix = self._runner.shared_prefix(prompts, stopping.max_new_tokens)
         answers: dict[int, Answer] = {}
-        for rows in self._batches(prompts, stopping.max_new_tokens):
+        for rows in self._batches([len(prompt) for prompt in prompts], stopping.max_new_tokens):
             started = time.perf_counter()
             written: list[list[int]] = [[] for _ in rows]
             ended = [False] * len(rows)
@@ -219,8 +222,13 @@ class Generator:
         seconds = [0.0] * len(prompts)
         if longest == 0:
             return scores, seconds
-        branches = max((branch_tokens(row) for row in choices), default=0)
-        for rows in self._batches(prompts, branches):
+        # what a row takes is its prompt and all that may follow it: choices differ in length more
+        # than prompts do
+        sizes = [
+            len(prompt) - prefix.length + branch_tokens(own)
+            for prompt, own in zip(prompts, choices, strict=True)
+        ]
+        for rows in self._scored_together(sizes, prefix.length):
             found, spent = score_batch(
                 self._runner,
                 [prompts[row] for row in rows],
@@ -234,8 +242,17 @@ class Generator:
                 progress(len(rows))
         return scores, seconds
 
-    def _batches(self, prompts: Sequence[Sequence[int]], new: int) -> Iterator[list[int]]:
-        lengths = [len(prompt) for prompt in prompts]
+    def _scored_together(self, sizes: Sequence[int], prefix: int) -> Iterator[list[int]]:
+        """Batches of rows by the tokens that are computed of each, held together with a prefix."""
+        runner = self._runner
+        held = runner.virtual + prefix + max(sizes, default=0)
+        if runner.beyond_window(held):
+            return self._batches([prefix + size for size in sizes], 0)
+        most = max(1, min(self.batch_rows, self.batch_tokens // held))
+        computed = self.batch_tokens if runner.device.type == "cuda" else _COMPUTED
+        return batches(sizes, 0, tokens=min(computed, self.batch_tokens), rows=most)
+
+    def _batches(self, lengths: Sequence[int], new: int) -> Iterator[list[int]]:
         runner = self._runner
         rows = self.batch_rows
         if runner.virtual and runner.beyond_window(max(lengths, default=0) + new):

@@ -22,20 +22,20 @@ Choices = Sequence[Sequence[int]]
 
 @dataclass(frozen=True)
 class Tree:
-    """The inputs of one batch; s = trunk width + branch width, p = prefix length.
+    """The inputs of one batch; s = tokens of the largest row, p = prefix length.
 
     Attributes:
-        ids: (rows, s); trunks are padded on the left, branches on the right.
+        ids: (rows, s); each row is its trunk, then its branches, then padding.
         positions: (rows, s).
         branch: (rows, s), which branch a token belongs to: -1 for the trunk, -2 for padding.
-        trunk_width: columns of the trunks.
+        trunks: for each row, how many tokens its trunk has.
         starts: for each row the column at which each branch begins.
     """
 
     ids: torch.Tensor
     positions: torch.Tensor
     branch: torch.Tensor
-    trunk_width: int
+    trunks: list[int]
     starts: list[list[int]]
 
 
@@ -49,18 +49,17 @@ def plant(trunks: Sequence[Sequence[int]], choices: Sequence[Choices], prefix: i
 
     Sliding windows are not heeded: whoever calls must see to it that all tokens fit into one.
     """
-    trunk_width = max(len(trunk) for trunk in trunks)
-    width = trunk_width + max(branch_tokens(row) for row in choices)
+    width = max(len(trunk) + branch_tokens(row) for trunk, row in zip(trunks, choices, strict=True))
     ids = torch.zeros(len(trunks), width, dtype=torch.long)
     positions = torch.zeros(len(trunks), width, dtype=torch.long)
     branch = torch.full((len(trunks), width), -2)
     starts: list[list[int]] = []
     for row, (trunk, own) in enumerate(zip(trunks, choices, strict=True)):
-        pad, after = trunk_width - len(trunk), prefix + len(trunk)
-        ids[row, pad:trunk_width] = torch.tensor(list(trunk))
-        positions[row, pad:trunk_width] = torch.arange(prefix, after)
-        branch[row, pad:trunk_width] = -1
-        column, begun = trunk_width, []
+        column, after = len(trunk), prefix + len(trunk)
+        ids[row, :column] = torch.tensor(list(trunk))
+        positions[row, :column] = torch.arange(prefix, after)
+        branch[row, :column] = -1
+        begun = []
         for number, choice in enumerate(own):
             end = column + max(0, len(choice) - 1)
             ids[row, column:end] = torch.tensor(list(choice[:-1]), dtype=torch.long)
@@ -69,7 +68,7 @@ def plant(trunks: Sequence[Sequence[int]], choices: Sequence[Choices], prefix: i
             begun.append(column)
             column = end
         starts.append(begun)
-    return Tree(ids, positions, branch, trunk_width, starts)
+    return Tree(ids, positions, branch, [len(trunk) for trunk in trunks], starts)
 
 
 def visible(tree: Tree, prefix: int) -> torch.Tensor:
@@ -121,7 +120,7 @@ def score_tree(
     ).last_hidden_state
     # what is predicted where: a choice's first token at the end of the trunk, the others on it
     wanted = [
-        (row, tree.trunk_width - 1 if place == 0 else start + place - 1, token, number)
+        (row, tree.trunks[row] - 1 if place == 0 else start + place - 1, token, number)
         for row, own in enumerate(choices)
         for number, (choice, start) in enumerate(zip(own, tree.starts[row], strict=True))
         for place, token in enumerate(choice)
