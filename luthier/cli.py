@@ -6,13 +6,11 @@ line; 130 interrupted.
 
 from __future__ import annotations
 
-import json
 import os
-import shlex
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -22,11 +20,10 @@ from luthier.verbs.ask import ask
 from luthier.verbs.check import check
 from luthier.verbs.compare import compare
 from luthier.verbs.convert import convert
+from luthier.verbs.options import Json, TaskFile, Track, interrupted, print_json
 from luthier.verbs.redact import redact
+from luthier.verbs.run import run
 from luthier.verbs.split import split
-
-if TYPE_CHECKING:
-    from luthier.examine import Examined
 
 app = typer.Typer(
     name="luthier",
@@ -37,13 +34,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-TaskFile = Annotated[Path, typer.Argument(metavar="TASK", help="task.yaml, or its folder.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
-Track = Annotated[
-    str | None,
-    typer.Option(metavar="NAME[:WHERE]", help="Log to mlflow[:URI] or tensorboard[:DIR] too."),
-]
 
 
 def main() -> NoReturn:
@@ -98,10 +88,6 @@ def _stop(message: str, fix: str) -> NoReturn:
     sys.exit(2)
 
 
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
-
-
 @app.callback(invoke_without_command=True)
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
@@ -127,6 +113,7 @@ def init(
 
 
 app.command()(check)
+app.command()(run)
 app.command()(compare)
 app.command()(split)
 app.command()(redact)
@@ -134,84 +121,6 @@ app.command()(convert)
 app.add_typer(templates.app)
 app.add_typer(index.app)
 app.command()(ask)
-
-
-@app.command()
-def run(
-    task: TaskFile,
-    out: Annotated[Path | None, typer.Option(help="The run folder; by default runs/NAME.")] = None,
-    arms: Annotated[
-        str | None, typer.Option(help="Names, separated by commas, instead of the task's.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Instead of the task's.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Budget, instead of the task's.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an earlier run.")] = False,
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Go on in spite of data errors.")
-    ] = False,
-    tune: Annotated[
-        int | None,
-        typer.Option(min=1, help="Settings each tuned arm tries on validation (needs optuna)."),
-    ] = None,
-    seeds: Annotated[
-        int | None,
-        typer.Option(min=1, max=20, help="Fits of arms that depend on chance; the mean counts."),
-    ] = None,
-    learning_curve: Annotated[
-        bool | None,
-        typer.Option(help="Fit on parts of the data, to tell whether more of it would help."),
-    ] = None,
-    track: Track = None,
-    as_json: Json = False,
-) -> None:
-    """Compare every way of doing a task on one locked test, and give a verdict."""
-    from luthier import display
-    from luthier.comparing import run as compare
-    from luthier.errors import InputError
-
-    reporter = display.Display()
-
-    def warn(examined: Examined) -> None:
-        from luthier.display_check import warn as show
-
-        show(display.err, examined)
-        if examined.ok or yes:
-            return
-        if sys.stdin.isatty():
-            typer.confirm("The data has errors. Go on all the same?", abort=True, err=True)
-        else:
-            raise InputError(
-                f"{task}: the data has errors, named above.",
-                fix="Mend them, or go on all the same with --yes.",
-            )
-
-    names = [name.strip() for name in arms.split(",") if name.strip()] if arms else None
-    try:
-        done = compare(
-            task,
-            out=out,
-            arms=names,
-            seed=seed,
-            minutes=minutes,
-            resume=resume,
-            reporter=reporter,
-            warn=warn,
-            command=shlex.join(["luthier", *sys.argv[1:]]),
-            tune=tune,
-            seeds=seeds,
-            learning_curve=learning_curve,
-            track=track,
-        )
-    except KeyboardInterrupt:
-        raise _interrupted("What is finished is kept;") from None
-    if as_json:
-        _print_json(done.verdict)
-        return
-    display.verdict(done.verdict)
-    folder = _short(done.folder)
-    print(f"\nReport: {folder / 'report.html'}")
-    if done.finished_arms():
-        print(f"Next:   luthier serve {folder}")
 
 
 @app.command()
@@ -252,7 +161,7 @@ def train(
         if environment().rank:  # one of several processes speaks
             return
     except KeyboardInterrupt:
-        raise _interrupted("Checkpoints are kept;") from None
+        raise interrupted("Checkpoints are kept;") from None
     from luthier import display
 
     if (matrix := out / "matrix.json").is_file():  # the task has stages
@@ -260,13 +169,13 @@ def train(
 
         held = read_json(matrix)
         if as_json:
-            _print_json(held)
+            print_json(held)
             return
         display.matrix(held)
         print(f"\nNext: luthier evaluate {out / 'stages' / held['rows'][-1]} {task}")
         return
     if as_json:
-        _print_json(result.to_dict())
+        print_json(result.to_dict())
         return
     display.stage(result, out)
     print(f"\nNext: luthier evaluate {out} {task}")
@@ -278,7 +187,7 @@ def _find_rate(task: Path, out: Path, method: str, start: str | None, as_json: b
 
     found = find_rate(task, out=out, method=method, start=start, reporter=Display())
     if as_json:
-        _print_json(found.to_dict())
+        print_json(found.to_dict())
         return
     range_test(found)
 
@@ -298,7 +207,7 @@ def evaluate(
     loaded = Task.load(task)
     arm = score(model, loaded, reporter=Display())
     if as_json:
-        _print_json(arm)
+        print_json(arm)
         return
     low, high = arm["interval"]
     print(
@@ -359,7 +268,7 @@ def models(as_json: Json = False) -> None:
 
     rows = catalogue_table()
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     from luthier.display import models_table
 
@@ -373,7 +282,7 @@ def doctor(as_json: Json = False) -> None:
 
     checks = checkup()
     if as_json:
-        _print_json(
+        print_json(
             [{"name": c.name, "ok": c.ok, "message": c.message, "fix": c.fix} for c in checks]
         )
     else:
@@ -383,22 +292,6 @@ def doctor(as_json: Json = False) -> None:
                 print(f"     {one.fix}")
     if not all(one.ok for one in checks):
         raise typer.Exit(1)
-
-
-def _interrupted(kept: str) -> typer.Exit:
-    """Say what is kept and how to go on."""
-    again = shlex.join(["luthier", *(word for word in sys.argv[1:] if word != "--resume")])
-    said = f"\nluthier: interrupted. {kept} continue with:\n  {again} --resume"
-    print(said, file=sys.stderr)
-    return typer.Exit(130)
-
-
-def _short(path: Path) -> Path:
-    """Relative to the working directory where that is inside it."""
-    try:
-        return path.relative_to(Path.cwd())
-    except ValueError:
-        return path
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from luthier.aftermath import Aftermath, with_canaries
@@ -18,23 +19,22 @@ from luthier.arms.planning import Planned
 from luthier.court import Court
 from luthier.data.prepare import Prepared
 from luthier.data.schemas import answer_schema
-from luthier.errors import LuthierError, RunError
 from luthier.evaluation.clusters import clusters_of
-from luthier.evaluation.scoring import deciding_metric, score
+from luthier.evaluation.scoring import deciding_metric
+from luthier.exam import Exam
 from luthier.examine import Examined
-from luthier.files import read_json, write_json, write_jsonl
+from luthier.files import read_json, write_json
 from luthier.generation.answers import Answer
 from luthier.measures import measures_of_run, vectors_of
 from luthier.models.pool import ModelPool
 from luthier.pilots import FEWEST, chosen_arm, curve_of, pilot_fits, time_allowed
 from luthier.progress import Reporter
-from luthier.refits import Exam, refit
-from luthier.results import REFITS, SEED, arm_result, prediction_row, record_of, scoring_rows
-from luthier.runs import Run, disk_is_full
+from luthier.refits import refit
+from luthier.results import REFITS, SEED, arm_result, record_of
+from luthier.runs import Run, reason_of
 from luthier.task import Task
 from luthier.verdict.compare import ArmResult, compare
-from luthier.verdict.compare import Comparison as Compared
-from luthier.verdict.decide import Decision, decide
+from luthier.verdict.decide import decide
 from luthier.verdict.document import build_verdict
 
 if TYPE_CHECKING:
@@ -102,18 +102,18 @@ class Comparison:
             needed = sum(ARMS.get(p.name)().least_seconds(place, len(self.test)) for p in later)
             self._do(arm, replace(place, minutes=max(0.5, left - needed / 60)))
         self._more_seeds(deadline)
-        self._pilots(deadline)
-        self.pool.release()
         self.run.update_manifest(
             arms=[{"name": p.name, "why": p.why} for p in self.planned],
             left_out=[{"name": p.name, "why": p.why} for p in self.left_out],
         )
-        self._decide()
+        self._decide(deadline)
 
-    @property
+    @cached_property
     def exam(self) -> Exam:
-        """What every arm is asked."""
-        return Exam(self.test, self.metric, self.prepared.labels, self.schema, self._judge())
+        """What every arm is asked; to be looked at once the court is there."""
+        return Exam(
+            self.task, self.test, self.metric, self.prepared.labels, self.schema, self._judge()
+        )
 
     def _judge(self) -> Callable[[str, Sequence[Answer]], None] | None:
         court = self.court
@@ -141,21 +141,16 @@ class Comparison:
                 if failed:
                     self.reporter.say(f"{name}: seed {seed} failed: {failed}")
 
-    def _pilots(self, deadline: float) -> None:
-        """Fit the arm whose learning curve is of interest on parts of the training rows."""
+    def _pilots(self, name: str, deadline: float) -> None:
+        """Fit an arm, the one whose learning curve is of interest, on parts of the rows."""
         wanted = self.task.learning_curve
         if wanted is False or (wanted == "auto" and len(self.prepared.splits.train) < FEWEST):
-            return
-        compared, decision = self._compared(self._arm_results())
-        scores = {arm.name: arm.score for arm in compared.arms if arm.score is not None}
-        name = chosen_arm(scores, decision.recommendation)
-        if name is None:
             return
         left = deadline - time.monotonic()
         record = self.run.arm_record(name) or {}
         seconds = float("inf") if wanted is True else time_allowed(record, left)
         arm = ARMS.get(name)()
-        place = self._place(arm, max(left, 60.0) / 60)
+        place = self._place(arm, left / 60)
         place = replace(place, train=self.prepared.splits.train)  # without canaries
         why = pilot_fits(self.run, arm, place, self.exam, seconds)
         if why:
@@ -198,16 +193,9 @@ class Comparison:
         started = time.monotonic()
         try:
             record = self._results(arm, place)
-        except RunError:
-            raise  # the folder cannot be written: no other arm would fare better
         except Exception as error:
-            if disk_is_full(error):
-                raise RunError(
-                    f"The disk is full: {arm.name} could not be stored in {place.folder}.",
-                    fix="Free some space; what was written before is kept, and --resume continues.",
-                ) from error
+            reason = reason_of(error, arm.name, place.folder)
             self.reporter.event("failed", arm=arm.name, traceback=traceback.format_exc())
-            reason = str(error) if isinstance(error, LuthierError) else f"{_named(error)}"
             self.reporter.say(f"{arm.name}: failed: {reason}")
             record = {"failed": reason, "settings": {}, "choices": [], "costs": {}, "notes": []}
         record["seconds"] = round(time.monotonic() - started, 3)
@@ -235,26 +223,10 @@ class Comparison:
             answerer = arm.open(
                 self.task, self.prepared.labels, place.folder, fit.settings, self.pool
             )
-            asked = arm.asked(self.test, self.task, answerer)
-            label = f"{arm.name}: answering the test"
-            with self.reporter.work(label, len(asked)) as bar, Energy() as answering:
-                started = time.perf_counter()
-                answers = answerer.answer(asked, progress=bar.advance)
-                seconds = (time.perf_counter() - started) / len(asked)
+            with Energy() as answering:
+                answers, seconds = self.exam.ask(arm, answerer, self.reporter)
         aftermath = changes.after(answerer) if changes else {}
-        if judge := self._judge():
-            judge(arm.name, answers)
-        rows = scoring_rows(self.task.kind, self.prepared.labels, self.test, answers, self.schema)
-        scored = score(self.metric.name, rows)
-        write_jsonl(
-            place.folder / "predictions.jsonl",
-            (
-                prediction_row(example, answer, float(value))
-                for example, answer, value in zip(
-                    self.test, answers, scored.row_scores, strict=True
-                )
-            ),
-        )
+        scored = self.exam.mark(arm.name, answers, place.folder)
         answerer.close()
         self.reporter.say(f"{arm.name}: {self.metric.title} {scored.value:.3f}")
         self.reporter.event(
@@ -287,16 +259,17 @@ class Comparison:
             for p in self.planned
         ]
 
-    def _compared(self, results: Sequence[ArmResult]) -> tuple[Compared, Decision]:
-        clusters, _ = clusters_of(self.test)
-        compared = compare(results, self.metric, seed=self.task.seed, clusters=clusters)
-        return compared, decide(compared, self.task.success)
-
-    def _decide(self) -> None:
+    def _decide(self, deadline: float) -> None:
         """Compare what the arms left in the folder, decide, and write verdict and report."""
         results = self._arm_results()
         clusters, narrow = clusters_of(self.test)
-        compared, decision = self._compared(results)
+        compared = compare(results, self.metric, seed=self.task.seed, clusters=clusters)
+        decision = decide(compared, self.task.success)
+        scores = {arm.name: arm.score for arm in compared.arms if arm.score is not None}
+        learning = chosen_arm(scores, decision.recommendation)
+        if learning:
+            self._pilots(learning, deadline)
+        self.pool.release()
         serious = [f.message for f in self.examined.findings if f.severity != "note"]
         left = [f"{p.name} was left out: {p.why}." for p in self.left_out if "budget" in p.why]
         verdict = build_verdict(
@@ -316,11 +289,9 @@ class Comparison:
                 "given": self.schema.given,
                 "schema": dict(self.schema.schema),
             }
-        scores = {arm.name: arm.score for arm in compared.arms if arm.score is not None}
-        if name := chosen_arm(scores, decision.recommendation):
-            curve = curve_of(self.run, name, self.exam, self.task.success)
-            if curve:
-                verdict["learning_curve"] = curve
+        curve = learning and curve_of(self.run, learning, self.exam, self.task.success)
+        if curve:
+            verdict["learning_curve"] = curve
         if self.court:
             verdict["judge"] = read_json(self.run.folder / "judge.json")
         write_json(self.run.folder / "verdict.json", verdict)
@@ -348,7 +319,3 @@ class _Recording(Reporter):
         """A line of events.jsonl."""
         self._inner.event(kind, **values)
         self._run.event(kind, **values)
-
-
-def _named(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -17,11 +17,11 @@ import numpy as np
 from luthier.arms.base import ARMS, Arm, Workplace
 from luthier.data.examples import Example
 from luthier.evaluation.learning_curve import LEVEL, SURE, LearningCurve, learning_curve
-from luthier.evaluation.scoring import Scored, score
-from luthier.files import read_jsonl
+from luthier.evaluation.scoring import Scored
+from luthier.exam import Exam
 from luthier.progress import Reporter
-from luthier.refits import Exam, refit
-from luthier.results import REFITS, SEED, finished, read_rows
+from luthier.refits import refit
+from luthier.results import REFITS, SEED, finished
 from luthier.verdict.formatting import percent, plain
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ FEWEST = 60
 _FREE = 60.0
 #: Nothing is said of more than this many times the rows there are.
 _FURTHEST = 20.0
+_LEVEL = percent(LEVEL, 0)
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ class Pilot:
         return f"{arm}.{self.examples}-{self.number}"
 
 
+def sizes_of(rows: int) -> dict[int, int]:
+    """Numbers of training examples that pilots are fitted on, and the most fits of each."""
+    return {max(2, round(share * rows)): most for share, most in SHARES}
+
+
 def plan(rows: int, fit_seconds: float, answer_seconds: float, seconds: float) -> list[Pilot]:
     """The pilots there is time for, cheapest sizes first.
 
@@ -63,7 +69,7 @@ def plan(rows: int, fit_seconds: float, answer_seconds: float, seconds: float) -
         answer_seconds: that answering the test took.
         seconds: to spend.
     """
-    sizes = {max(2, round(share * rows)): most for share, most in SHARES}
+    sizes = sizes_of(rows)
     cost = {size: fit_seconds * size / rows + answer_seconds for size in sizes}
     chosen: list[Pilot] = []
     for number in range(max(sizes.values())):
@@ -122,8 +128,8 @@ def pilot_fits(run: Run, arm: Arm, place: Workplace, exam: Exam, seconds: float)
                 exam,
                 folder=run.folder / REFITS / pilot.folder(arm.name),
                 seed=seed + pilot.number,
-                train=part_of(place.train, pilot.examples, f"{seed}-{pilot.folder('')}"),
                 record=record,
+                train=part_of(place.train, pilot.examples, f"{seed}-{pilot.folder('')}"),
             )
             bar.advance(pilot.seconds)
     return None
@@ -138,16 +144,15 @@ def curve_of(run: Run, name: str, exam: Exam, success: Success) -> dict[str, Any
     `probability` that it is `worth` it), needed (examples for the score that the task asks for),
     answer ("likely", "unlikely", "unclear", "irregular": no learning curve), said (in words).
     """
-    pilots = _scored(run, name, exam)
+    size, seed = run.manifest["splits"]["train"]["rows"], run.task.seed
+    pilots = {
+        n: [exam.marked(folder) for folder in folders]
+        for n in sizes_of(size)
+        if (folders := finished(run, name, str(n)))
+    }
     if len(pilots) < 2:
         return None
-    kind, seed = run.task.kind, run.task.seed
-    folders = [run.arm_folder(name), *finished(run, name, SEED)]
-    rows = [read_jsonl(folder / "predictions.jsonl") for folder in folders]
-    whole = [
-        score(exam.metric.name, read_rows(kind, some, exam.labels, exam.schema)) for some in rows
-    ]
-    size = run.manifest["splits"]["train"]["rows"]
+    whole = [exam.marked(at) for at in (run.arm_folder(name), *finished(run, name, SEED))]
     fits = {**pilots, size: whole}
     scores = {n: [one.value for one in found] for n, found in fits.items()}
     curve = learning_curve(scores, seed=seed)
@@ -159,18 +164,6 @@ def curve_of(run: Run, name: str, exam: Exam, success: Success) -> dict[str, Any
         "points": [{"examples": n, "scores": found} for n, found in scores.items()],
         **_told(curve, size, error, success, seed),
     }
-
-
-def _scored(run: Run, name: str, exam: Exam) -> dict[int, list[Scored]]:
-    """The scores of an arm's pilots by number of examples, ascending."""
-    found: dict[int, list[Scored]] = {}
-    for share, _ in SHARES:
-        size = max(2, round(share * run.manifest["splits"]["train"]["rows"]))
-        for folder in finished(run, name, str(size)):
-            rows = read_jsonl(folder / "predictions.jsonl")
-            scoring = read_rows(run.task.kind, rows, exam.labels, exam.schema)
-            found.setdefault(size, []).append(score(exam.metric.name, scoring))
-    return found
 
 
 def _row_error(exam: Exam, half: Sequence[Scored], whole: Sequence[Scored], seed: int) -> float:
@@ -255,8 +248,9 @@ def _said(answer: str, gain: dict[str, Any]) -> str:
     low, high = (plain(100 * end, signed=True) for end in gain["interval"])
     return (
         f"{start}: with twice the examples ({gain['examples']:,}) the score would change by about "
-        f"{plain(100 * gain['difference'], signed=True)} points (90 % interval {low} to {high}); "
-        f"a gain of {plain(100 * gain['worth'])} points or more has a probability of "
+        f"{plain(100 * gain['difference'], signed=True)} points "
+        f"({_LEVEL} interval {low} to {high}); a gain of {plain(100 * gain['worth'])} points or "
+        f"more has a probability of "
         f"{round(100 * gain['probability'])} %."
     )
 
@@ -274,7 +268,7 @@ def _said_needed(needed: dict[str, Any] | None) -> str:
             f"with {needed['furthest']:,}."
         )
     above = f"to {high:,}" if high else f"to more than {needed['furthest']:,}"
-    return f"{goal} would take about {middle:,} examples (90 % interval {low:,} {above})."
+    return f"{goal} would take about {middle:,} examples ({_LEVEL} interval {low:,} {above})."
 
 
 def chosen_arm(scores: dict[str, float], recommended: str | None) -> str | None:

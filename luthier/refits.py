@@ -8,41 +8,20 @@ the data, never to be served, and nothing is chosen by it.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from luthier.arms.base import Arm, Workplace
+from luthier.arms.base import Arm, Fit, Workplace
 from luthier.data.examples import Example
-from luthier.data.schemas import AnswerSchema
-from luthier.errors import LuthierError, RunError
-from luthier.evaluation.scoring import Metric, Scored, score
-from luthier.files import read_json, read_jsonl, write_json, write_jsonl
-from luthier.generation.answers import Answer
-from luthier.results import prediction_row, read_rows, scoring_rows
-from luthier.runs import disk_is_full
+from luthier.exam import Exam
+from luthier.files import read_json, write_json
+from luthier.runs import reason_of
 from luthier.task import Task
 
 #: What a search of settings may have decided (`training/search.py`); a refit takes it over.
 _SEARCHED = ("learning_rate", "epochs", "batch_size", "rank", "alpha", "dropout", "weight_decay")
-
-
-@dataclass(frozen=True)
-class Exam:
-    """What every arm of a run is asked, and how its answers are scored.
-
-    Attributes:
-        test: the locked rows.
-        schema: what structured answers are held against.
-        judge: writes its judgement into the answers of an arm, where one decides.
-    """
-
-    test: Sequence[Example]
-    metric: Metric
-    labels: tuple[str, ...] | None
-    schema: AnswerSchema | None
-    judge: Callable[[str, Sequence[Answer]], None] | None = None
 
 
 def refit(
@@ -52,10 +31,13 @@ def refit(
     *,
     folder: Path,
     seed: int,
+    record: dict[str, Any],
     train: Sequence[Example] | None = None,
-    record: dict[str, Any] | None = None,
 ) -> str | None:
     """Fit an arm again and let it answer the test, unless that was done before.
+
+    Time does not cut it short, as it may have cut the first fit: with another seed an arm is
+    trained for as many epochs as it was then.
 
     Args:
         arm: to fit.
@@ -63,8 +45,8 @@ def refit(
         exam: what it is asked.
         folder: where this fit lives; gets arm.json and predictions.jsonl.
         seed: instead of the task's.
+        record: arm.json of the first fit.
         train: instead of all training rows.
-        record: arm.json of the first fit: settings that were searched for then are taken over.
 
     Returns:
         Why it failed, or None.
@@ -76,69 +58,46 @@ def refit(
     if stored.is_file():
         failed: str | None = read_json(stored)["failed"]
         return failed
+    task = _as_before(place.task, record, whole=train is None).changed(seed=seed)
     place = replace(
         place,
-        task=_without_search(place.task, record or {}).changed(seed=seed),
+        task=task,
         train=place.train if train is None else train,
         folder=folder,
+        minutes=max(place.minutes, task.budget.minutes),
     )
+    found: dict[str, Any] = {}
     try:
-        costs = _fit_and_answer(arm, place, exam)
-    except RunError:
-        raise
-    except Exception as error:
-        if disk_is_full(error):
-            raise RunError(
-                f"The disk is full: {arm.name} could not be stored in {folder}.",
-                fix="Free some space; what was written before is kept, and --resume continues.",
-            ) from error
-        kind = "" if isinstance(error, LuthierError) else f"{type(error).__name__}: "
-        failed, costs = f"{kind}{error}", {}
-    else:
+        fit = arm.fit(place)
+        found = {"score": _answered(arm, fit, place, exam), "costs": fit.costs}
         failed = None
+    except Exception as error:
+        failed = reason_of(error, arm.name, folder)
     for spent in folder.glob("*/"):
         shutil.rmtree(spent, ignore_errors=True)
     write_json(
         stored,
-        {"name": arm.name, "seed": seed, "examples": len(place.train), "failed": failed, **costs},
+        {"name": arm.name, "seed": seed, "examples": len(place.train), "failed": failed, **found},
     )
     return failed
 
 
-def _fit_and_answer(arm: Arm, place: Workplace, exam: Exam) -> dict[str, Any]:
-    fit = arm.fit(place)
+def _answered(arm: Arm, fit: Fit, place: Workplace, exam: Exam) -> float:
     answerer = arm.open(place.task, place.labels, place.folder, fit.settings, place.pool)
     try:
-        asked = arm.asked(exam.test, place.task, answerer)
-        with place.reporter.work(f"{arm.name}: answering the test", len(asked)) as bar:
-            answers = answerer.answer(asked, progress=bar.advance)
+        answers, _ = exam.ask(arm, answerer, place.reporter)
     finally:
         answerer.close()
-    if exam.judge:
-        exam.judge(arm.name, answers)
-    rows = scoring_rows(place.task.kind, exam.labels, exam.test, answers, exam.schema)
-    scored = score(exam.metric.name, rows)
-    write_jsonl(
-        place.folder / "predictions.jsonl",
-        (
-            prediction_row(example, answer, float(value))
-            for example, answer, value in zip(exam.test, answers, scored.row_scores, strict=True)
-        ),
-    )
-    return {"score": scored.value, "train_seconds": fit.costs.get("train_seconds")}
+    return exam.mark(arm.name, answers, place.folder).value
 
 
-def scored_again(folder: Path, task: Task, exam: Exam) -> Scored:
-    """The answers of a finished refit, scored from its folder."""
-    rows = read_jsonl(folder / "predictions.jsonl")
-    return score(exam.metric.name, read_rows(task.kind, rows, exam.labels, exam.schema))
-
-
-def _without_search(task: Task, record: dict[str, Any]) -> Task:
-    if not task.training.tune:
-        return task
+def _as_before(task: Task, record: dict[str, Any], *, whole: bool) -> Task:
+    """The task with the settings that the first fit came to: those that it searched for, and, on
+    all rows, its epochs."""
+    searched = task.training.tune is not None
+    keys = _SEARCHED if searched else ("epochs",) if whole else ()
     config = (record.get("settings") or {}).get("training") or {}
-    training = task.to_dict()["training"] | {"tune": None}
-    known = type(task.training).model_fields
-    training |= {key: config[key] for key in _SEARCHED if key in config and key in known}
-    return task.changed(training=training)
+    found = {key: config[key] for key in keys if key in config}
+    if not found and not searched:
+        return task
+    return task.changed(training=task.to_dict()["training"] | {"tune": None} | found)

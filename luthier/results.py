@@ -27,6 +27,8 @@ from luthier.verdict.compare import ArmResult
 #: ARM.EXAMPLES-NUMBER.
 REFITS = "refits"
 SEED = "seed"
+#: The answers of an arm, or of a refit, in its folder.
+PREDICTIONS = "predictions.jsonl"
 
 
 def record_of(
@@ -211,10 +213,10 @@ def arm_result(
         return ArmResult(name, None, floor=arm.floor, ceiling=arm.ceiling, failed=reason)
     result = result_of(
         name,
-        read_jsonl(run.arm_folder(name) / "predictions.jsonl"),
+        read_jsonl(run.arm_folder(name) / PREDICTIONS),
         record,
         run.task,
-        again=[read_jsonl(one / "predictions.jsonl") for one in finished(run, name, SEED)],
+        again=[read_jsonl(one / PREDICTIONS) for one in finished(run, name, SEED)],
         kind=kind,
         labels=labels,
         metric=metric,

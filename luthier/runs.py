@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from luthier.data.examples import Example, Message, Splits, content_hash
-from luthier.errors import RunError, did_you_mean
+from luthier.errors import LuthierError, RunError, did_you_mean
 from luthier.files import disk_errors, hash_of, read_json, read_jsonl, write_json, write_jsonl
 from luthier.files import write_text as write_file
 from luthier.task import Task
@@ -321,6 +321,29 @@ def _self_contained(task: Task, splits: Splits, labels: Sequence[str] | None) ->
     values["labels"] = list(labels) if labels else None
     head = "# Written by luthier run: the task as it was run, with its data beside it.\n"
     return head + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
+
+
+def reason_of(error: Exception, what: str, folder: Path) -> str:
+    """Why something failed, for people.
+
+    Args:
+        error: that ended it.
+        what: was to be stored.
+        folder: where.
+
+    Raises:
+        RunError: the folder cannot be written, or the disk is full: nothing else would fare better.
+    """
+    if isinstance(error, RunError):
+        raise error
+    if disk_is_full(error):
+        raise RunError(
+            f"The disk is full: {what} could not be stored in {folder}.",
+            fix="Free some space; what was written before is kept, and --resume continues.",
+        ) from error
+    if isinstance(error, LuthierError):
+        return str(error)
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def disk_is_full(error: BaseException) -> bool:

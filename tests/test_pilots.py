@@ -15,12 +15,16 @@ from run_samples import luthier as command
 from run_samples import read_jsonl, write_task
 
 import luthier
+from luthier.arms.base import ARMS, Workplace
 from luthier.arms.linear_probe import LinearProbe
+from luthier.arms.tuned import TunedArm
 from luthier.data.examples import Example, Message
 from luthier.pilots import SHARES, chosen_arm, part_of, plan
 from luthier.results import finished
 from luthier.runs import Run
 from luthier.verdict.report import build_report
+
+Lora = ARMS.get("lora")
 
 
 def example(number: int, group: str | None = None) -> Example:
@@ -113,6 +117,26 @@ def test_fits_with_other_seeds_are_other_fits_and_leave_no_model(seeded: Path) -
         losses.append(json.dumps(json.loads((folder / "train.json").read_text())["curve"]))
     assert len(set(losses)) == 3
     assert not list((seeded / "out" / "refits").glob("majority*"))
+
+
+def test_a_short_budget_does_not_give_other_seeds_other_epochs(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[int, object, float]] = []
+    train = Lora.train
+
+    def watched(self: TunedArm, place: Workplace) -> dict[str, Any]:
+        given.append((place.task.seed, place.task.training.epochs, place.minutes))
+        stage = train(self, place)
+        # as if time had allowed one epoch only
+        return {**stage, "config": {**stage["config"], "epochs": 1.0}}
+
+    monkeypatch.setattr(Lora, "train", watched)
+    task = write_task(tmp_path, tiny_model, arms=["lora"], seeds=2, training={"batch_size": 16})
+    luthier.run(task, out=tmp_path / "out", minutes=5)
+    (first, wanted, _), (second, epochs, minutes) = given
+    assert (first, wanted) == (0, None)
+    assert (second, epochs, minutes) == (1, 1.0, 5)
 
 
 def test_the_report_says_what_each_seed_scored(seeded: Path) -> None:

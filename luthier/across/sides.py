@@ -18,7 +18,7 @@ from luthier.errors import InputError, LuthierError, RunError
 from luthier.evaluation.metrics.win_rate import WIN_RATE
 from luthier.evaluation.scoring import Metric, deciding_metric
 from luthier.files import read_jsonl
-from luthier.results import arm_result
+from luthier.results import PREDICTIONS, arm_result
 from luthier.runs import Run
 from luthier.task import Task
 from luthier.verdict.compare import ArmResult
@@ -118,26 +118,11 @@ class Side:
         if result.failed is not None or result.statistics is None:
             raise RunError(result.failed or "it has no score")
         order = np.argsort([place[str(key)] for key in rows])
-        return _taken(result, order.tolist())
+        return taken(result, order.tolist(), name)
 
     def _value(self, result: ArmResult) -> float:
         assert result.statistics is not None
         return float(np.mean(self.metric.value(result.statistics.sum(axis=-2))))
-
-
-PREDICTIONS = "predictions.jsonl"
-
-
-def _taken(result: ArmResult, rows: Sequence[int], name: str | None = None) -> ArmResult:
-    """A result on some of its rows, in the order given."""
-    if result.statistics is None:
-        return replace(result, name=name or result.name)
-    return replace(
-        result,
-        name=name or result.name,
-        statistics=result.statistics[..., list(rows), :],
-        row_scores=None if result.row_scores is None else result.row_scores[..., list(rows)],
-    )
 
 
 def taken(result: ArmResult, rows: Sequence[int], name: str) -> ArmResult:
@@ -148,7 +133,14 @@ def taken(result: ArmResult, rows: Sequence[int], name: str) -> ArmResult:
         rows: places in the test, in the order wanted.
         name: that it gets.
     """
-    return _taken(result, rows, name)
+    if result.statistics is None:
+        return replace(result, name=name)
+    return replace(
+        result,
+        name=name,
+        statistics=result.statistics[..., list(rows), :],
+        row_scores=None if result.row_scores is None else result.row_scores[..., list(rows)],
+    )
 
 
 def open_sides(folders: Sequence[str | Path]) -> list[Side]:

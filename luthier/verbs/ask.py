@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from luthier.verbs.index import Groups, Json, On, Quarantine, Where, scope_of
+from luthier.verbs.index import Groups, On, Quarantine, Where, scope_of
+from luthier.verbs.options import Json
 
 
 def ask(

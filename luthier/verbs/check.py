@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from luthier.verbs.options import Json, TaskFile
+
 if TYPE_CHECKING:
     from luthier.data.fixing import Fixed
     from luthier.examine import Examined
     from luthier.task import Task
-
-TaskFile = Annotated[Path, typer.Argument(metavar="TASK", help="task.yaml, or its folder.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
 
 
 def check(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from luthier.verbs.options import Json
+
 if TYPE_CHECKING:
     from luthier.retrieval.building import Written
     from luthier.retrieval.passages import Scope
@@ -22,7 +24,6 @@ app = typer.Typer(
 )
 
 Folder = Annotated[Path, typer.Argument(metavar="INDEX", help="The folder of an index.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
 Skip = Annotated[
     bool, typer.Option("--skip-bad", help="Go on past files that cannot be read, and list them.")
 ]

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from luthier.verbs.options import Json
+
 if TYPE_CHECKING:
     from luthier.data.instruction_data import Built, Open
     from luthier.data.reading import SourceRow
@@ -25,7 +27,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
 File = Annotated[str, typer.Argument(metavar="FILE", help="A file of rows, a folder, or hub:...")]
 Mapped = Annotated[
     list[str] | None,
