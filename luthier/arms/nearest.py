@@ -1,0 +1,280 @@
+"""Training examples found by their likeness to a question, and prompts that show them.
+
+What the arms share that give every question examples of its own. Likeness is the cosine of a
+sentence encoder's vectors, or, where it cannot be had, of TF-IDF.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from luthier.arms.base import Progress, Workplace
+from luthier.arms.prompted import PromptedAnswerer, Reading, shots_from
+from luthier.data.examples import Conversation, Example, Message
+from luthier.data.folding import fold
+from luthier.errors import ModelError
+from luthier.files import read_jsonl, write_atomically, write_jsonl
+from luthier.generation.answers import Answer
+from luthier.generation.options import AnswerOptions
+from luthier.models.pool import ModelPool
+from luthier.prompts.prompt import Prompt
+from luthier.task import Task
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+#: An example and its likeness to the question.
+Near = tuple[Example, float]
+
+#: The encoder that retrieval uses.
+ENCODER = "all-minilm-l6-v2"
+#: Training rows encoded between two looks at the clock, and the share of the arm's time they get.
+_SLICE, _SHARE = 256, 0.25
+#: Questions whose neighbours are kept in memory.
+_KEPT = 4096
+_ROWS, _VECTORS = "examples.jsonl", "vectors.safetensors"
+
+
+def open_nearest(
+    name: str,
+    settings: dict[str, Any],
+    folder: Path,
+    pool: ModelPool,
+    *,
+    task: Task,
+    labels: tuple[str, ...] | None,
+) -> NearestAnswerer:
+    """The answerer of settings that hold "model", "encoder", "prompt", "reading", "examples" (how
+    many are shown) and "room", over what `store_examples` kept in `folder`."""
+    from luthier.models.heads import stop_ids
+
+    loaded = pool.causal(settings["model"])
+    bare = Prompt.from_dict(settings["prompt"], loaded.tokenizer, stop_ids=stop_ids(loaded.model))
+    encoder = pool.encoder(settings["encoder"]) if settings["encoder"] else None
+    store = Examples(*stored_examples(folder), encoder)
+    return NearestAnswerer(
+        name,
+        pool.generator(settings["model"]),
+        NearestPrompt.over(bare, store, settings["examples"], settings["room"]),
+        Reading.from_dict(settings["reading"]),
+        task=task,
+        labels=labels,
+        context_length=loaded.context_length,
+    )
+
+
+class NearestPrompt(Prompt):
+    """A prompt that shows each question the examples nearest to it, the nearest last."""
+
+    store: Examples
+    _size: int
+    _room: int
+
+    @classmethod
+    def over(cls, bare: Prompt, store: Examples, size: int, room: int) -> NearestPrompt:
+        """A prompt with examples.
+
+        Args:
+            bare: the instruction.
+            store: what may be shown.
+            size: examples shown, fewer where they do not fit.
+            room: tokens that question and examples may have.
+        """
+        made = cls(bare.tokenizer, instruction=bare.instruction, stop_ids=tuple(bare.stop_ids))
+        made.store, made._size, made._room = store, size, room
+        return made
+
+    def ask(self, conversation: Conversation) -> list[int]:
+        """See `Prompt.ask`. The examples furthest from the question are left out until it fits."""
+        return self._fitting(conversation)[0]
+
+    def shown(self, conversation: Conversation) -> list[dict[str, Any]]:
+        """The id and likeness of the examples that a question is shown, in their order."""
+        return [
+            {"id": example.id, "likeness": round(likeness, 4)}
+            for example, likeness in self._fitting(conversation)[1]
+        ]
+
+    def _fitting(self, conversation: Conversation) -> tuple[list[int], list[Near]]:
+        near = self.store.nearest(conversation, self._size)
+        while True:
+            shown = near[::-1]  # the nearest one stands right above the question
+            self.shots = shots_from([example for example, _ in shown])
+            try:
+                ids = super().ask(conversation)
+            finally:
+                self.shots = ()
+            if not near or len(ids) <= self._room:
+                return ids, shown
+            near = near[:-1]
+
+
+class NearestAnswerer(PromptedAnswerer):
+    """Says with every answer which examples were shown."""
+
+    prompt: NearestPrompt
+
+    def answer(
+        self,
+        conversations: Sequence[Conversation],
+        options: AnswerOptions | None = None,
+        progress: Progress | None = None,
+    ) -> list[Answer]:
+        """See `Answerer.answer`."""
+        began = time.perf_counter()
+        self.prompt.store.look_up(conversations)
+        searching = (time.perf_counter() - began) / max(1, len(conversations))
+        answers = super().answer(conversations, options, progress)
+        return [
+            replace(
+                answer,
+                seconds=answer.seconds + searching,
+                extra={**answer.extra, "shown": self.prompt.shown(conversation)},
+            )
+            for answer, conversation in zip(answers, conversations, strict=True)
+        ]
+
+
+class Examples:
+    """Training examples that can be found by likeness.
+
+    Args:
+        examples: n of a single turn.
+        vectors: (n, d), of length 1; None where words are compared.
+        encoder: that made the vectors.
+    """
+
+    def __init__(self, examples: Sequence[Example], vectors: Array | None, encoder: Any) -> None:
+        self._examples = list(examples)
+        self._folded = [fold(example.input) for example in examples]
+        self._encoder = encoder
+        self._words: Any = None
+        self._vectors: Any = vectors
+        if vectors is None:
+            from sklearn.feature_extraction.text import TfidfVectorizer
+
+            self._words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b|[^\w\s]")
+            try:
+                self._vectors = self._words.fit_transform([e.input for e in examples])
+            except ValueError:  # not a word in any of them
+                self._words = None
+        self._likeness: dict[str, Array] = {}
+
+    def look_up(self, conversations: Sequence[Conversation]) -> None:
+        """Encode questions together, ahead of `nearest`."""
+        asked = dict.fromkeys(_question(one) for one in conversations)
+        new = [text for text in asked if text not in self._likeness]
+        if len(self._likeness) + len(new) > _KEPT:
+            self._likeness.clear()
+            new = list(asked)
+        for text, row in zip(new, self._like(new), strict=True):
+            self._likeness[text] = row
+
+    def nearest(self, conversation: Conversation, k: int) -> list[Near]:
+        """The `k` examples most like a question, best first, with their likeness (cosine).
+
+        One whose input is the question itself, up to case and punctuation, is not among them: its
+        answer would be copied, and what is asked in earnest is new.
+        """
+        import numpy as np
+
+        self.look_up([conversation])
+        text = _question(conversation)
+        likeness, same = self._likeness[text], fold(text)
+        # equal ones in the order of the rows, the same on any machine
+        order = np.argsort(-likeness, kind="stable")
+        found: list[Near] = []
+        for row in order:
+            if len(found) == k:
+                break
+            if self._folded[row] != same:
+                found.append((self._examples[row], float(likeness[row])))
+        return found
+
+    def _like(self, texts: Sequence[str]) -> Array:
+        """(texts, examples)."""
+        import numpy as np
+
+        if not texts:
+            return np.zeros((0, len(self._examples)), dtype=np.float32)
+        if self._encoder is not None:
+            found: Array = self._encoder.encode(list(texts))[0] @ self._vectors.T
+            return found
+        if self._words is None:
+            return np.zeros((len(texts), len(self._examples)), dtype=np.float32)
+        counted: Array = (self._words.transform(texts) @ self._vectors.T).toarray()
+        return counted
+
+
+def encoder_of(pool: ModelPool) -> tuple[Any, list[str]]:
+    """(the sentence encoder, or None where it cannot be had; what is to be said of that)."""
+    try:
+        return pool.encoder(ENCODER), []
+    except ModelError as error:
+        return None, [
+            f"The sentence encoder {ENCODER} cannot be had ({error}) Examples were chosen by the "
+            "words they share with the question (TF-IDF) instead."
+        ]
+
+
+def encoded(
+    place: Workplace, name: str, single: Sequence[Example], encoder: Any
+) -> tuple[list[Example], Array | None]:
+    """The examples that can be shown and their vectors (n, d); where time is short, of a part.
+
+    Args:
+        place: of the arm.
+        name: of the arm.
+        single: training examples of a single turn.
+        encoder: None where words are compared; there are no vectors then.
+    """
+    import numpy as np
+
+    if encoder is None:
+        return list(single), None
+    order = random.Random(f"{name}-{place.task.seed}").sample(range(len(single)), len(single))
+    parts: list[Array] = []
+    done = 0
+    began = time.monotonic()
+    with place.reporter.work(f"{name}: encoding", len(single)) as bar:
+        while done < len(single):
+            texts = [single[row].input for row in order[done : done + _SLICE]]
+            parts.append(encoder.encode(texts, progress=bar.advance)[0])
+            done += len(texts)
+            if (time.monotonic() - began) / 60 > _SHARE * place.minutes:
+                break
+    back = np.argsort(order[:done])  # as the rows lie in the file
+    return [single[order[row]] for row in back], np.concatenate(parts)[back]
+
+
+def store_examples(folder: Path, examples: Sequence[Example], vectors: Array | None) -> None:
+    """Keep examples and their vectors in a folder, for `stored_examples`."""
+    from safetensors.numpy import save_file
+
+    rows = ({"id": e.id, "input": e.input, "output": e.output} for e in examples)
+    write_jsonl(folder / _ROWS, rows)
+    if vectors is not None:
+        write_atomically(folder / _VECTORS, lambda part: save_file({"vectors": vectors}, str(part)))
+
+
+def stored_examples(folder: Path) -> tuple[list[Example], Array | None]:
+    """What `store_examples` kept."""
+    from safetensors.numpy import load_file
+
+    examples = [
+        Example(row["id"], (Message("user", row["input"]),), row["output"])
+        for row in read_jsonl(folder / _ROWS)
+    ]
+    path = folder / _VECTORS
+    return examples, load_file(str(path))["vectors"] if path.is_file() else None
+
+
+def _question(conversation: Conversation) -> str:
+    return conversation[-1].content
