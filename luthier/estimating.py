@@ -58,6 +58,7 @@ def arms_of(task: Task, prepared: Prepared, info: Any) -> Iterator[dict[str, Any
     from luthier.arms.base import ARMS, Workplace
     from luthier.arms.planning import choose_arms
     from luthier.arms.tuned import TunedArm
+    from luthier.arms.zero_shot import ZeroShot
     from luthier.models.estimate import Use, estimate
     from luthier.models.pool import ModelPool
     from luthier.training.method import METHODS
@@ -78,7 +79,7 @@ def arms_of(task: Task, prepared: Prepared, info: Any) -> Iterator[dict[str, Any
         use: Use | None = None
         if isinstance(arm, TunedArm):
             use = METHODS.get(arm.method).like
-        elif planned.name in ("zero-shot", "few-shot"):
+        elif isinstance(arm, ZeroShot):
             use = "prompt"
         taken = estimate(info, use) if use else None
         yield {

@@ -23,6 +23,7 @@ from luthier.task_sections import (
     Kind,
     Mixture,
     Prices,
+    PromptSearch,
     Retrieval,
     Section,
     Stage,
@@ -76,6 +77,7 @@ class Task(Section):
     stages: tuple[Stage, ...] = ()
     mixture: Mixture | None = None
     generation: Generation = Generation()
+    prompt_search: PromptSearch = PromptSearch()
     budget: Budget = Budget()
     prices: Prices = Prices()
     seed: int = Field(default=0, ge=0, lt=2**31)

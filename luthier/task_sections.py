@@ -367,6 +367,26 @@ class Generation(Section):
     top_p: float = Field(default=1.0, gt=0, le=1)
 
 
+class PromptSearch(Section):
+    """What the arm `prompt-search` tries (`arms/prompt_search.py`).
+
+    Attributes:
+        instructions: wordings of the instruction to try besides those it makes itself.
+        writer: the model that rewrites the instruction, a catalogue name, a folder or a hub id;
+            the task's own when left out, "none" for rewriting by rules alone.
+        rewrites: how many instructions are asked of it.
+        rows: on how many training rows, which no prompt shows, prompts are tried.
+        minutes: the search may take; two fifths of what the budget leaves to the arm when left
+            out.
+    """
+
+    instructions: tuple[str, ...] = ()
+    writer: str | None = Field(default=None, min_length=1)
+    rewrites: int = Field(default=6, ge=0, le=100)
+    rows: int | None = Field(default=None, ge=4)
+    minutes: float | None = Field(default=None, gt=0)
+
+
 class Judge(Section):
     """A model that says which of two answers is better, where no reference can (`court.py`).
 

@@ -57,7 +57,7 @@ class FewShot(ZeroShot):
         loaded = place.pool.causal(task.model)
         generator = place.pool.generator(task.model)
         bare = instructed(task, place.pool)
-        candidates, notes = self._candidates(place, bare, loaded.context_length)
+        candidates, notes = self._candidates(place, bare)
         rows = place.validation[: _LABELLED_ROWS if place.labels else _WRITTEN_ROWS]
         results: list[tuple[float, int, _Candidate, Reading, list[dict[str, object]]]] = []
         started = time.monotonic()
@@ -96,26 +96,13 @@ class FewShot(ZeroShot):
             notes=[*bare.notes, *notes],
         )
 
-    def _candidates(
-        self, place: Workplace, bare: Prompt, context_length: int
-    ) -> tuple[list[_Candidate], list[str]]:
+    def _candidates(self, place: Workplace, bare: Prompt) -> tuple[list[_Candidate], list[str]]:
         single = [e for e in place.train if len(e.messages) == 1]
         if not single:
             raise InputError("No training example has a single turn, so none can be shown.")
-        if place.labels:
-            sizes = [len(place.labels), 2 * len(place.labels)]
-            sizes = [size for size in sizes if size <= 24] or [16]
-        else:
-            sizes = [3, 6]
-        room = (
-            context_length
-            - max(len(bare.ask(e.messages)) for e in (*place.train, *place.validation))
-            - longest_answer(place.task, bare, place.train)
-        )
-        # examples are read for every answer: leave most of the context to the question
-        room = min(room, context_length // 2)
+        room = room_for_examples(place, bare)
         found, left_out = [], 0
-        for size in sizes:
+        for size in sizes_of(place.labels):
             for draw in range(_DRAWS):
                 chosen = pick_examples(single, size, f"{place.task.seed}-{size}-{draw}")
                 prompt = bare.with_shots(shots_from(chosen))
@@ -138,6 +125,21 @@ class FewShot(ZeroShot):
             raise InputError("No training example fits into the model's context as an example.")
         notes = [f"{left_out} sets of examples were too long to try."] if left_out else []
         return found, notes
+
+
+def sizes_of(labels: Sequence[str] | None) -> list[int]:
+    """How many examples are tried: one and two a label where that is few, else 3 and 6."""
+    if not labels:
+        return [3, 6]
+    return [size for size in (len(labels), 2 * len(labels)) if size <= 24] or [16]
+
+
+def room_for_examples(place: Workplace, bare: Prompt) -> int:
+    """Tokens of the model's context that examples may take: half of it at most, because they are
+    read for every answer, and what the longest question and answer leave."""
+    context = place.pool.causal(place.task.model).context_length
+    longest = max(len(bare.ask(e.messages)) for e in (*place.train, *place.validation))
+    return min(context - longest - longest_answer(place.task, bare, place.train), context // 2)
 
 
 def pick_examples(examples: Sequence[Example], size: int, seed: str) -> list[Example]:

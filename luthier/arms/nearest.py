@@ -74,8 +74,8 @@ class NearestPrompt(Prompt):
     """A prompt that shows each question the examples nearest to it, the nearest last."""
 
     store: Examples
-    _size: int
-    _room: int
+    size: int
+    room: int
 
     @classmethod
     def over(cls, bare: Prompt, store: Examples, size: int, room: int) -> NearestPrompt:
@@ -88,7 +88,7 @@ class NearestPrompt(Prompt):
             room: tokens that question and examples may have.
         """
         made = cls(bare.tokenizer, instruction=bare.instruction, stop_ids=tuple(bare.stop_ids))
-        made.store, made._size, made._room = store, size, room
+        made.store, made.size, made.room = store, size, room
         return made
 
     def ask(self, conversation: Conversation) -> list[int]:
@@ -103,7 +103,7 @@ class NearestPrompt(Prompt):
         ]
 
     def _fitting(self, conversation: Conversation) -> tuple[list[int], list[Near]]:
-        near = self.store.nearest(conversation, self._size)
+        near = self.store.nearest(conversation, self.size)
         while True:
             shown = near[::-1]  # the nearest one stands right above the question
             self.shots = shots_from([example for example, _ in shown])
@@ -111,7 +111,7 @@ class NearestPrompt(Prompt):
                 ids = super().ask(conversation)
             finally:
                 self.shots = ()
-            if not near or len(ids) <= self._room:
+            if not near or len(ids) <= self.room:
                 return ids, shown
             near = near[:-1]
 
@@ -152,7 +152,7 @@ class Examples:
     """
 
     def __init__(self, examples: Sequence[Example], vectors: Array | None, encoder: Any) -> None:
-        self._examples = list(examples)
+        self.examples = list(examples)
         self._folded = [fold(example.input) for example in examples]
         self._encoder = encoder
         self._words: Any = None
@@ -163,9 +163,20 @@ class Examples:
             self._words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b|[^\w\s]")
             try:
                 self._vectors = self._words.fit_transform([e.input for e in examples])
-            except ValueError:  # not a word in any of them
+            except ValueError:  # no examples, or not a word in any of them
                 self._words = None
         self._likeness: dict[str, Array] = {}
+
+    @property
+    def vectors(self) -> Any:
+        """(n, d), of length 1, sparse where words are compared; None without a word."""
+        return self._vectors
+
+    def part(self, kept: Sequence[bool]) -> Examples:
+        """Those of the examples that are kept."""
+        rows = [row for row, keep in enumerate(kept) if keep]
+        vectors = None if self._encoder is None else self._vectors[rows]
+        return Examples([self.examples[row] for row in rows], vectors, self._encoder)
 
     def look_up(self, conversations: Sequence[Conversation]) -> None:
         """Encode questions together, ahead of `nearest`."""
@@ -195,7 +206,7 @@ class Examples:
             if len(found) == k:
                 break
             if self._folded[row] != same:
-                found.append((self._examples[row], float(likeness[row])))
+                found.append((self.examples[row], float(likeness[row])))
         return found
 
     def _like(self, texts: Sequence[str]) -> Array:
@@ -203,12 +214,12 @@ class Examples:
         import numpy as np
 
         if not texts:
-            return np.zeros((0, len(self._examples)), dtype=np.float32)
+            return np.zeros((0, len(self.examples)), dtype=np.float32)
         if self._encoder is not None:
             found: Array = self._encoder.encode(list(texts))[0] @ self._vectors.T
             return found
         if self._words is None:
-            return np.zeros((len(texts), len(self._examples)), dtype=np.float32)
+            return np.zeros((len(texts), len(self.examples)), dtype=np.float32)
         counted: Array = (self._words.transform(texts) @ self._vectors.T).toarray()
         return counted
 

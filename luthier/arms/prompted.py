@@ -31,7 +31,7 @@ LIKELIHOOD = "likelihood"
 CALIBRATED = "calibrated likelihood"
 
 #: Questions without content, to learn which labels the model likes anyway.
-_EMPTY_QUESTIONS = ("N/A", "...", "[none]")
+EMPTY_QUESTIONS = ("N/A", "...", "[none]")
 
 
 @dataclass(frozen=True)
@@ -337,7 +337,7 @@ def _by_likelihood(
     """Validation scores of comparing the labels' likelihoods, plain and calibrated; one pass."""
     assert place.labels is not None
     label_ids = [prompt.answer_ids(label) for label in place.labels]
-    empty = [prompt.ask((Message("user", text),)) for text in _EMPTY_QUESTIONS]
+    empty = [prompt.ask((Message("user", text),)) for text in EMPTY_QUESTIONS]
     asked = [prompt.ask(example.messages) for example in examples]
     with place.reporter.work(f"{name}: comparing labels", len(asked)) as bar:
         scores, _ = generator.score([*asked, *empty], label_ids, bar.advance)

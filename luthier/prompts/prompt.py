@@ -113,6 +113,12 @@ class Prompt:
             self.tokenizer, instruction=self.instruction, shots=shots, stop_ids=self._more_stops
         )
 
+    def with_instruction(self, instruction: str) -> Prompt:
+        """The same prompt with another instruction."""
+        return Prompt(
+            self.tokenizer, instruction=instruction, shots=self.shots, stop_ids=self._more_stops
+        )
+
     # ---- what the model reads and what it is to write ------------------------------------------
 
     def ask(self, conversation: Conversation) -> list[int]:

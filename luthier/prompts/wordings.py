@@ -1,0 +1,245 @@
+"""Other ways to word a task's instruction, to be tried against each other.
+
+Three sources: rules that add what the training examples show (the labels, the form of an answer,
+words that are typical of a label); a language model that rewrites the instruction, or guesses it
+from examples (automatic prompt engineer, Zhou et al. 2023, arXiv 2211.01910); and the user.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from luthier.data.examples import Example
+
+#: Labels that are listed at most, and labels that typical words are given for.
+_MOST_LABELS, _MOST_HINTED = 60, 30
+#: Words given for a label.
+_WORDS = 6
+#: A label's words are learned from so many of its examples at least.
+_FEWEST = 3
+#: Answers up to so many words have their length said.
+_SHORT = 40
+#: Characters of a rewritten instruction, and of one example that a model is shown.
+_LONGEST, _SHOWN = 1200, 300
+#: Examples that an instruction is guessed from.
+_GUESSED_FROM = 5
+
+
+@dataclass(frozen=True)
+class Wording:
+    """One instruction.
+
+    Attributes:
+        name: what it is called in tables.
+        text: empty for no instruction at all.
+    """
+
+    name: str
+    text: str
+
+
+def by_rule(
+    instruction: str, train: Sequence[Example], labels: Sequence[str] | None, *, goal: str = ""
+) -> list[Wording]:
+    """The instruction itself, and what rules make of it and of the training examples.
+
+    Args:
+        instruction: the task's; may be empty.
+        train: examples that may be learned from.
+        labels: of a classification, else None.
+        goal: what the task is for, in a sentence.
+
+    Returns:
+        Wordings of different texts, the instruction itself first.
+    """
+    form = _labels_said(instruction, labels) if labels else _form_of_answers(train)
+    found = [Wording("the task's own", instruction)]
+    if form:
+        found.append(Wording("with the form of the answer", _joined(instruction, form)))
+        found.append(Wording("the form of the answer alone", form))
+    if goal and goal not in instruction:
+        found.append(Wording("with the goal", _joined(goal, instruction)))
+    role = "You are a careful annotator." if labels else "You are a careful expert."
+    found.append(Wording("as an expert", _joined(f"{role} {instruction}".strip(), form)))
+    if labels and (hints := _typical_words(train, labels)):
+        listed = "\n".join(f"- {label}: {', '.join(words)}" for label, words in hints)
+        said = f"Words that are typical of each label:\n{listed}"
+        found.append(Wording("with words typical of each label", _joined(instruction, said, form)))
+    found.append(Wording("no instruction", ""))
+    return distinct(found)
+
+
+def by_model(
+    instruction: str,
+    train: Sequence[Example],
+    write: Callable[[list[str]], list[str]],
+    *,
+    count: int,
+    seed: int,
+) -> list[Wording]:
+    """Instructions that a model writes: half of them rewritten, half guessed from examples.
+
+    Args:
+        instruction: the task's; where it is empty, all are guessed.
+        train: examples that it may see.
+        write: answers each request with a text.
+        count: of requests.
+        seed: draws the examples.
+
+    Returns:
+        At most `count` wordings; replies that are empty, too long, or hold an example are left out.
+    """
+    draws = random.Random(f"wordings-{seed}")
+    requests, names = [], []
+    shown = [e for e in train if e.input and len(e.input) <= _SHOWN and len(e.output) <= _SHOWN]
+    for number in range(count):
+        few = draws.sample(shown, min(_GUESSED_FROM, len(shown)))
+        pairs = "\n\n".join(f"Input: {e.input}\nOutput: {e.output}" for e in few)
+        if instruction and (number % 2 == 0 or not few):
+            asked = (
+                "Rewrite this instruction for an assistant so that it is clearer and easier to "
+                "follow. Keep its meaning, and keep every label or field name as it is. Reply "
+                f"with the new instruction only.\n\nInstruction:\n{instruction}"
+            )
+            if few:
+                asked += f"\n\nExamples of what it is for:\n\n{pairs}"
+            names.append("rewritten")
+        elif few:
+            asked = (
+                "Somebody was given one instruction and turned each input into its output.\n\n"
+                f"{pairs}\n\nWrite the instruction, in one to three sentences. Reply with the "
+                "instruction only."
+            )
+            names.append("guessed from examples")
+        else:
+            break
+        requests.append(asked)
+    found = []
+    held = [fold for e in train if len(fold := _flat(e.input)) > 20]
+    for number, (name, reply) in enumerate(zip(names, write(requests), strict=True)):
+        text = clean(reply)
+        if text and not any(inside in _flat(text) for inside in held):
+            found.append(Wording(f"{name} by a model, {number + 1}", text))
+    return distinct(found)
+
+
+def clean(reply: str) -> str:
+    """The instruction in a model's reply: without a heading, quotes and what follows it; empty
+    where none is left, or one that is too long to be one."""
+    text = re.sub(r"^\s*(?:\W*(?:new |rewritten )?instruction\W*:)\s*", "", reply, flags=re.I)
+    text = re.split(r"\n\s*(?:Input|Output|Example[s]?)\b[^\n]*:", text)[0].strip()
+    for left, right in ('""', "''", "“”", "``"):
+        if len(text) > 1 and text.startswith(left) and text.endswith(right):
+            text = text[1:-1].strip()
+    return text if 3 <= len(text) <= _LONGEST else ""
+
+
+def distinct(wordings: Sequence[Wording]) -> list[Wording]:
+    """The first of each text."""
+    found: dict[str, Wording] = {}
+    for one in wordings:
+        found.setdefault(one.text.strip(), one)
+    return list(found.values())
+
+
+def _labels_said(instruction: str, labels: Sequence[str]) -> str:
+    if all(label.lower() in instruction.lower() for label in labels):
+        return "Reply with the label only."
+    if len(labels) > _MOST_LABELS:
+        return ""
+    return f"Reply with exactly one of these labels and nothing else: {', '.join(labels)}."
+
+
+def _form_of_answers(train: Sequence[Example]) -> str:
+    """What all training answers have in common, as a request; empty where that is nothing."""
+    answers = [e.output for e in train]
+    if not answers:
+        return ""
+    if keys := _json_keys(answers):
+        return f"Reply with one JSON object with the keys {', '.join(keys)}, and nothing else."
+    lengths = sorted(len(answer.split()) for answer in answers)
+    most = lengths[int(0.95 * (len(lengths) - 1))]
+    if most <= 1:
+        return "Reply with one word."
+    if most <= _SHORT:
+        return f"Reply with at most {most} words, and nothing else."
+    return ""
+
+
+def _json_keys(answers: Sequence[str]) -> list[str]:
+    """The keys of answers that are JSON objects, those that half of them have; [] for others."""
+    counted: Counter[str] = Counter()
+    for answer in answers:
+        try:
+            read = json.loads(answer)
+        except (ValueError, RecursionError):
+            return []
+        if not isinstance(read, dict):
+            return []
+        counted.update(map(str, read))
+    return [key for key, times in counted.items() if 2 * times >= len(answers)]
+
+
+def _typical_words(
+    train: Sequence[Example], labels: Sequence[str]
+) -> list[tuple[str, tuple[str, ...]]]:
+    """For each label the words whose log odds against the other labels are highest.
+
+    Monroe et al. 2008, "Fightin' Words": the difference of log odds with a Dirichlet prior (here
+    of all texts' words, each counted a half), divided by its standard deviation.
+    """
+    if len(labels) > _MOST_HINTED:
+        return []
+    counts = {label: Counter[str]() for label in labels}
+    rows = Counter(e.output for e in train)
+    for example in train:
+        if example.output in counts:
+            counts[example.output].update(dict.fromkeys(_words(example.input), 1))
+    total: Counter[str] = Counter()
+    for counted in counts.values():
+        total.update(counted)
+    found = []
+    for label in labels:
+        if rows[label] < _FEWEST:
+            continue
+        words = tuple(islice(_above_chance(counts[label], total), _WORDS))
+        if words:
+            found.append((label, words))
+    return found if 2 * len(found) >= len(labels) else []
+
+
+def _above_chance(own: Counter[str], total: Counter[str]) -> Iterator[str]:
+    """Words of a label by their z, those that stand in two of its texts and have z above 1."""
+    mine, all_words = sum(own.values()), sum(total.values())
+    scores = []
+    for word, times in own.items():
+        if times < 2:
+            continue
+        prior = total[word] / 2
+        weight = all_words / 2
+        here = math.log((times + prior) / (mine + weight - times - prior))
+        others = total[word] - times
+        there = math.log((others + prior) / (all_words - mine + weight - others - prior))
+        z = (here - there) / math.sqrt(1 / (times + prior) + 1 / (others + prior))
+        if z > 1:
+            scores.append((-z, word))
+    yield from (word for _, word in sorted(scores))
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W\d_]{3,}", text.lower())
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.lower().split())
+
+
+def _joined(*parts: str) -> str:
+    return "\n\n".join(part for part in parts if part)
