@@ -14,16 +14,23 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 
 class RoomyLayer(DynamicLayer):
-    """One layer's keys and values, (batch, heads, capacity, head_dim), filled from the left."""
+    """One layer's keys and values, (batch, heads, capacity, head_dim), filled from the left.
 
-    def __init__(self, rows: int, capacity: int, prefix: DynamicLayer | None) -> None:
+    With `shared` the prefix is counted and not copied: keys and values are those of the rows' own
+    tokens, and attention finds the prefix elsewhere (`shared_prefix.py`).
+    """
+
+    def __init__(
+        self, rows: int, capacity: int, prefix: DynamicLayer | None, shared: bool = False
+    ) -> None:
         super().__init__()
         self._rows = rows
         self._capacity = capacity
-        self._prefix = prefix
         self._all_keys: torch.Tensor
         self._all_values: torch.Tensor
-        self._length = 0 if prefix is None else int(prefix.keys.shape[-2])
+        self._before = int(prefix.keys.shape[-2]) if shared and prefix is not None else 0
+        self._prefix = None if shared else prefix
+        self._length = 0 if self._prefix is None else int(self._prefix.keys.shape[-2])
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Allocate, and copy the prefix in, when the first keys show shape and type."""
@@ -59,7 +66,7 @@ class RoomyLayer(DynamicLayer):
 
     def get_seq_length(self) -> int:
         """Tokens held so far, those of the prefix included."""
-        return self._length
+        return self._before + self._length
 
     def keep_rows(self, rows: torch.Tensor) -> None:
         """Forget all rows but these (indices, or repeats, of the present ones)."""
@@ -70,13 +77,20 @@ class RoomyLayer(DynamicLayer):
 
 
 class RoomyCache(Cache):
-    """A cache for `rows` sequences of up to `capacity` tokens that all start with `prefix`."""
+    """A cache for `rows` sequences of up to `capacity` tokens that all start with `prefix`; those
+    of the prefix count unless it is `shared`."""
 
     def __init__(
-        self, layers: int, rows: int, capacity: int, prefix: RoomyCache | None = None
+        self,
+        layers: int,
+        rows: int,
+        capacity: int,
+        prefix: RoomyCache | None = None,
+        *,
+        shared: bool = False,
     ) -> None:
         held = [None] * layers if prefix is None else list(prefix.layers)
-        super().__init__(layers=[RoomyLayer(rows, capacity, layer) for layer in held])
+        super().__init__(layers=[RoomyLayer(rows, capacity, layer, shared) for layer in held])
 
     def keep_rows(self, rows: torch.Tensor) -> None:
         """Forget all rows but these."""

@@ -47,8 +47,7 @@ def score_batch(
         len(trunk) + branch_tokens(row) for trunk, row in zip(trunks, choices, strict=True)
     )
     if not runner.beyond_window(held):
-        cache = RoomyCache(runner.layers, len(prompts), runner.virtual + held, prefix.cache)
-        found = score_tree(runner.model, trunks, choices, prefix.length, cache)
+        found = score_tree(runner, trunks, choices, prefix)
         return found, (time.perf_counter() - started) / len(prompts)
     # a window counts what lies between, so every choice needs a row of its own
     read = runner.read(trunks, prefix, room=0)

@@ -132,7 +132,9 @@ class Generator:
         texts = Texts(self.tokenizer, stopping)
         prefix = self._runner.shared_prefix(prompts, stopping.max_new_tokens)
         answers: dict[int, Answer] = {}
-        for rows in self._batches([len(prompt) for prompt in prompts], stopping.max_new_tokens):
+        shared = prefix.length - prefix.copied
+        lengths = [len(prompt) - shared for prompt in prompts]
+        for rows in self._batches(lengths, stopping.max_new_tokens):
             started = time.perf_counter()
             written: list[list[int]] = [[] for _ in rows]
             ended = [False] * len(rows)
@@ -228,7 +230,7 @@ class Generator:
             len(prompt) - prefix.length + branch_tokens(own)
             for prompt, own in zip(prompts, choices, strict=True)
         ]
-        for rows in self._scored_together(sizes, prefix.length):
+        for rows in self._scored_together(sizes, prefix.copied):
             found, spent = score_batch(
                 self._runner,
                 [prompts[row] for row in rows],

@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 
 from luthier.errors import InputError, ModelError
 from luthier.generation.cache import RoomyCache
+from luthier.generation.shared_prefix import agrees, attending
 from luthier.models.heads import body, keeps_state, virtual_tokens
 
 #: Shorter beginnings are not worth a pass of their own.
 _SHORTEST_PREFIX = 8
+#: Shorter ones are copied into the cache of every row.
+_SHORTEST_SHARED = 64
 #: Caches of beginnings that are held at once.
 _PREFIXES_KEPT = 4
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """Tokens that rows start with, and their cache (None for no tokens)."""
+    """Tokens that rows start with, and their cache (None for no tokens).
+
+    Attributes:
+        shared: whether rows attend to the one cache (`shared_prefix.py`) instead of to copies.
+    """
 
     length: int
     cache: RoomyCache | None
+    shared: bool = False
+
+    @property
+    def copied(self) -> int:
+        """Tokens of it that the cache of every row holds."""
+        return 0 if self.shared else self.length
 
 
 @dataclass
@@ -35,12 +50,14 @@ class ReadRows:
         hidden: last hidden states, (rows, 1, hidden).
         mask: 1 for real tokens in the cache, (rows, tokens).
         positions: the next position of each row, (rows,).
+        prefix: what they start with.
     """
 
     cache: RoomyCache
     hidden: torch.Tensor
     mask: torch.Tensor
     positions: torch.Tensor
+    prefix: Prefix
 
     def keep(self, rows: torch.Tensor) -> None:
         """Forget all rows but these."""
@@ -111,7 +128,20 @@ class Runner:
         self._prefixes[ids] = cache
         while len(self._prefixes) > _PREFIXES_KEPT:
             del self._prefixes[next(iter(self._prefixes))]
-        return Prefix(length, cache)
+        return Prefix(length, cache, length >= _SHORTEST_SHARED and self.shares)
+
+    @cached_property
+    def shares(self) -> bool:
+        """Whether rows can attend to one copy of what they start with."""
+        # windows and soft prefixes count places in a row's own cache
+        return self.window is None and not self.virtual and agrees(self.model)
+
+    def run(self, prefix: Prefix, **inputs: Any) -> torch.Tensor:
+        """Last hidden states (rows, tokens, hidden) of rows that start with `prefix`."""
+        cache = prefix.cache if prefix.shared else None
+        with attending(self.model, cache) if cache is not None else contextlib.nullcontext():
+            found: torch.Tensor = body(self.model)(**inputs, use_cache=True).last_hidden_state
+        return found
 
     def beyond_window(self, tokens: int) -> bool:
         """Whether the last of these tokens would not see the first, or the soft prefix."""
@@ -146,28 +176,28 @@ class Runner:
         padded = bool((mask == 0).any())
         ids, mask = ids.to(self.device), mask.to(self.device)
         positions = (mask.cumsum(1) - 1).clamp(min=0)[:, prefix.length :]
-        held = self.virtual + prefix.length + width + room
-        cache = RoomyCache(self.layers, rows, held, prefix.cache)
-        hidden = body(self.model)(
+        held = self.virtual + prefix.copied + width + room
+        cache = RoomyCache(self.layers, rows, held, prefix.cache, shared=prefix.shared)
+        hidden = self.run(
+            prefix,
             input_ids=ids,
             # without padding no mask is needed, and the faster causal kernel serves
             attention_mask=mask if padded else None,
             position_ids=positions,
             past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state[:, -1:]
-        return ReadRows(cache, hidden, mask, positions[:, -1] + 1)
+        )[:, -1:]
+        return ReadRows(cache, hidden, mask, positions[:, -1] + 1, prefix)
 
     def append(self, rows: ReadRows, tokens: torch.Tensor) -> None:
         """Read one more token (rows,) of each row."""
         rows.mask = torch.cat([rows.mask, rows.mask.new_ones(len(tokens), 1)], dim=1)
-        rows.hidden = body(self.model)(
+        rows.hidden = self.run(
+            rows.prefix,
             input_ids=tokens.to(self.device)[:, None],
             attention_mask=rows.mask,
             position_ids=rows.positions[:, None],
             past_key_values=rows.cache,
-            use_cache=True,
-        ).last_hidden_state
+        )
         rows.positions = rows.positions + 1
 
 

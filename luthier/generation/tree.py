@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from luthier.generation.cache import RoomyCache
-from luthier.models.heads import body, logits
+from luthier.generation.runner import Prefix, Runner
+from luthier.models.heads import logits
 
 Choices = Sequence[Sequence[int]]
 
@@ -88,36 +88,37 @@ def visible(tree: Tree, prefix: int) -> torch.Tensor:
 
 
 def score_tree(
-    model: Any,
+    runner: Runner,
     trunks: Sequence[Sequence[int]],
     choices: Sequence[Choices],
-    prefix: int,
-    cache: RoomyCache,
+    prefix: Prefix,
 ) -> list[list[float]]:
     """Log-likelihoods of each row's choices after its trunk.
 
     Args:
-        model: a causal LM.
+        runner: the model.
         trunks: the prompts without their shared prefix, at least one token each.
         choices: for each row, its continuations; one without tokens is certain.
-        prefix: tokens of the shared prefix.
-        cache: holds the prefix for every row, with room for the tree.
+        prefix: what comes before all of them.
 
     Returns:
         [row][choice], natural log, summed over the choice's tokens.
     """
-    tree = plant(trunks, choices, prefix)
-    device = next(model.parameters()).device
-    seen = visible(tree, prefix)[:, None].to(device)
+    model, device = runner.model, runner.device
+    tree = plant(trunks, choices, prefix.length)
+    rows, width = tree.ids.shape
+    held = runner.virtual + prefix.copied + width
+    cache = RoomyCache(runner.layers, rows, held, prefix.cache, shared=prefix.shared)
+    seen = visible(tree, prefix.length)[:, None].to(device)
     mask = torch.zeros(seen.shape, dtype=model.dtype, device=device)
     mask.masked_fill_(~seen, torch.finfo(model.dtype).min)
-    hidden = body(model)(
+    hidden = runner.run(
+        prefix,
         input_ids=tree.ids.to(device),
         attention_mask=mask,
         position_ids=tree.positions.to(device),
         past_key_values=cache,
-        use_cache=True,
-    ).last_hidden_state
+    )
     # what is predicted where: a choice's first token at the end of the trunk, the others on it
     wanted = [
         (row, tree.trunks[row] - 1 if place == 0 else start + place - 1, token, number)
