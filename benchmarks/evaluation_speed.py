@@ -158,7 +158,8 @@ def batched(loaded: Any, prompts: Sequence[Sequence[int]], batch: int) -> list[s
                 ids, attention_mask=mask, max_new_tokens=NEW, do_sample=False, pad_token_id=pad
             )
         for at, row in enumerate(rows):
-            texts[row] = loaded.tokenizer.decode(out[at, width:], skip_special_tokens=True)
+            text = loaded.tokenizer.decode(out[at, width:], skip_special_tokens=True)
+            texts[row] = text.strip()  # as ours are
     return texts
 
 
