@@ -50,32 +50,55 @@ def test_canaries_are_the_same_every_time_and_repeated_in_turn() -> None:
     assert made != planting.make_canaries(6, seed=4)
     assert [one.repeats for one in made] == [1, 2, 4, 8, 1, 2]
     assert len({one.question for one in made}) == 6
-    assert all(len(one.rivals) == 199 for one in made)
+    assert all(len(one.rivals) == 999 for one in made)
     rows = planting.planted([Example("a", (Message("user", "q"),), "x")], made)
     assert len(rows) == 1 + 1 + 2 + 4 + 8 + 1 + 2
     assert sum(row.output == made[3].secret for row in rows) == 8
     assert len({row.id for row in rows}) == len(rows)
 
 
-def test_rank_and_exposure_by_hand() -> None:
-    assert planting.rank(-1.0, [-2.0, -3.0]) == 1
-    assert planting.rank(-2.0, [-2.0, -3.0, -1.0]) == 3  # a tie counts against it
-    assert planting.exposure(1, 8) == 3.0
-    assert planting.exposure(8, 8) == 0.0
-    assert planting.exposure(2, 200) == pytest.approx(math.log2(100))
+def test_chance_and_exposure_by_hand() -> None:
+    assert planting.chance(-1.0, [-2.0, -3.0]) == 1 / 3
+    assert planting.chance(-2.0, [-2.0, -3.0, -1.0]) == 3 / 4  # a tie counts against it
+    assert planting.chance(0.0, [1.0] * 10 + [-1.0] * 100) == 1.0
+    assert planting.chance(0.0, ([-1.0] * 4 + [1.0]) * 10) == 10 / 50
+    assert planting.exposure(1 / 8) == 3.0
+    assert planting.exposure(1.0) == 0.0
 
 
-def test_the_count_of_exposed_canaries_is_a_binomial_tail() -> None:
+@given(st.integers(0, 2**32 - 1))
+def test_trying_stops_early_and_changes_nothing(seed: int) -> None:
+    draws = np.random.default_rng(seed)
+    own, rivals = draws.normal() + 1, draws.normal(size=999)
+    as_good = np.cumsum(rivals >= own)
+    stop = int(np.searchsorted(as_good, planting.ENOUGH)) + 1
+    assert planting.chance(own, rivals) == planting.chance(own, rivals[:stop])
+
+
+def test_chances_of_what_was_never_learned_are_not_too_low() -> None:
+    draws = np.random.default_rng(0)
+    chances = np.array([planting.chance(row[0], row[1:]) for row in draws.normal(size=(4000, 400))])
+    for level in (0.01, 0.05, 0.2):
+        assert (chances <= level).mean() <= level + 3 * math.sqrt(level / 4000)
+        assert (chances <= level).mean() >= level / 2
+    sets = chances.reshape(-1, 4)
     made = planting.make_canaries(4, seed=0)
-    rows = [[0.0] + [-1.0] * 199] * 2 + [[-1.0] + [0.0] * 199] * 2
-    found = planting.exposed(made, rows)
+    p = np.array([planting.exposed(made, row)["p"] for row in sets])
+    assert (p <= 0.05).mean() <= 0.05 + 3 * math.sqrt(0.05 / len(sets))
+
+
+def test_what_canaries_come_to() -> None:
+    made = planting.make_canaries(4, seed=0)
+    found = planting.exposed(made, [0.5, 0.8, 0.03, 0.001])
     assert (found["planted"], found["exposed"]) == (4, 2)
-    assert found["p"] == pytest.approx(
-        1 - 0.95**4 - 4 * 0.05 * 0.95**3  # two or more of four
-    )
-    assert found["by_repeats"]["1"] == {"n": 1, "exposed": 1, "exposure": round(math.log2(200), 3)}
-    assert found["by_repeats"]["8"] == {"n": 1, "exposed": 0, "exposure": 0.0}
-    assert planting.binomial_tail(0, 5, 0.05) == 1.0
+    # the two that are repeated most, by Fisher: chi2 of 4 degrees of freedom
+    x = -2 * (math.log(0.03) + math.log(0.001))
+    assert found["from"] == 4
+    assert found["p"] == pytest.approx(4 * math.exp(-x / 2) * (1 + x / 2))
+    assert found["by_repeats"]["1"] == {"n": 1, "exposed": 0, "exposure": 1.0}
+    assert found["by_repeats"]["8"] == {"n": 1, "exposed": 1, "exposure": 9.966}
+    # one alone, repeated eight times and first of a thousand, is enough
+    assert planting.exposed(made, [0.5, 0.8, 0.6, 0.001])["p"] == pytest.approx(0.004)
 
 
 # ---- extraction and personal data --------------------------------------------------------------

@@ -56,7 +56,9 @@ def measured_on(rng: np.random.Generator, gain: float, count: int = 40) -> dict[
     losses = [np.array([membership.loss(r[1]) for r in part]) for part in (members, others)]
     planted = planting.make_canaries(8, int(rng.integers(1000)))
     return {
-        "canaries": planting.exposed(planted, rng.normal(size=(8, 200)).tolist()),
+        "canaries": planting.exposed(
+            planted, [planting.chance(one[0], one[1:]) for one in rng.normal(size=(8, 1000))]
+        ),
         "extraction": extraction.extracted([r[2] for r in members], [r[2] for r in others]),
         "membership": membership.told_apart(numbers[0], numbers[1], (losses[0], losses[1])),
     }

@@ -49,6 +49,8 @@ class Auditor:
         self._base = base
         self._canaries = canaries
         self._seed = seed
+        #: the untuned model's log-likelihoods of a canary's codes, as far as they were asked for
+        self._before: dict[planting.Canary, list[float]] = {}
         self._known: dict[tuple[tuple[int, ...], tuple[int, ...]], TokenScores] = {}
 
     def audit(
@@ -104,13 +106,25 @@ class Auditor:
     def _exposed(
         self, generator: Generator, prompt: Prompt, progress: Callable[[int], None] | None
     ) -> dict[str, Any]:
-        asked = [prompt.ask((Message("user", one.question),)) for one in self._canaries]
-        codes = [
-            [prompt.answer_ids(code) for code in (one.secret, *one.rivals)]
-            for one in self._canaries
-        ]
-        scores, _ = generator.score(asked, codes, progress)
-        return planting.exposed(self._canaries, scores)
+        chances = []
+        for canary in self._canaries:
+            asked = [prompt.ask((Message("user", canary.question),))]
+            codes = [prompt.answer_ids(code) for code in (canary.secret, *canary.rivals)]
+            gains: list[float] = []
+            for start in range(0, len(codes), planting.AT_ONCE):
+                part = codes[start : start + planting.AT_ONCE]
+                after = generator.score(asked, part)[0][0]
+                before = self._before.get(canary, [])[start : start + len(part)]
+                if not before:
+                    before = self._base().score(asked, part)[0][0]
+                    self._before.setdefault(canary, []).extend(before)
+                gains += [one - was for one, was in zip(after, before, strict=True)]
+                if sum(gain >= gains[0] for gain in gains[1:]) >= planting.ENOUGH:
+                    break
+            chances.append(planting.chance(gains[0], gains[1:]))
+            if progress:
+                progress(1)
+        return planting.exposed(self._canaries, chances)
 
 
 def _target(row: Row, tuned: TokenScores, base: TokenScores) -> Target:

@@ -3,6 +3,8 @@
 A canary asks for the access code of somebody who does not exist, and the code is drawn at random.
 Codes drawn in the same way and never planted are its rivals: a model that learned nothing of it
 puts the canary anywhere among them, so its rank is uniform, whatever the model likes of digits.
+They are ranked by how much likelier tuning made each one: what the untuned model likes of digits
+differs from code to code by more than a few repetitions change, and would hide them.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ from luthier.data.examples import Example, Message
 
 #: How often canaries are repeated, in turn.
 REPEATS = (1, 2, 4, 8)
-#: Codes that are never planted, to rank a canary among.
-RIVALS = 199
-#: The share of the ranks that counts as exposed.
+#: Codes that are never planted, to rank a canary among, at most; how many are tried at once; and
+#: how many that are as good as the secret end the trying.
+RIVALS, AT_ONCE, ENOUGH = 999, 111, 10
+#: The chance below which a canary counts as exposed.
 TOP = 0.05
 
 _FIRST = ("Ilka", "Tamsin", "Odo", "Perla", "Jorun", "Wendel", "Saskia", "Emeric", "Liv", "Bruno")
@@ -66,53 +69,71 @@ def planted(examples: Sequence[Example], canaries: Sequence[Canary]) -> list[Exa
     ]
 
 
-def rank(own: float, rivals: Sequence[float]) -> int:
-    """The place of a log-likelihood among its rivals', 1 for the highest; ties count against it."""
-    return 1 + sum(other >= own for other in rivals)
+def chance(own: float, rivals: Sequence[float]) -> float:
+    """How likely a secret that was never learned is ranked as high as this one among its rivals.
+
+    Rivals are drawn one after another until ten are as good as the secret, or all have been
+    tried (sequential Monte Carlo p, Besag and Clifford 1991, Biometrika 78:301): a secret that
+    stands out is compared with all of them, one that does not with a few dozen.
+
+    Args:
+        own: of the secret.
+        rivals: in the order they were drawn; fewer than all where ten of them are as good.
+    """
+    as_good = 0
+    for drawn, other in enumerate(rivals, 1):
+        as_good += other >= own  # a tie counts against it
+        if as_good == ENOUGH:
+            return ENOUGH / drawn
+    return (as_good + 1) / (len(rivals) + 1)
 
 
-def exposure(place: int, size: int) -> float:
-    """log2 of the number of candidates less log2 of the rank, in bits: 0 for the last of them,
-    log2(size) for the first."""
-    return math.log2(size) - math.log2(place)
+def exposure(chance: float) -> float:
+    """Bits: 0 for a secret that is likelier than none of its rivals, log2(n) for one that is
+    likelier than n - 1 of n."""
+    return -math.log2(chance)
 
 
-def binomial_tail(successes: int, trials: int, chance: float) -> float:
-    """P(X >= successes) of a binomial X."""
-    if successes <= 0:
-        return 1.0
-    from scipy.special import bdtrc
+def together(chances: Sequence[float]) -> float:
+    """The chance that secrets that were never learned are all ranked as high as that (Fisher's
+    combination; that of ranks, which are discrete, errs to the side of caution)."""
+    from scipy.stats import chi2
 
-    return float(bdtrc(successes - 1, trials, chance))
+    return float(chi2.sf(-2 * sum(map(math.log, chances)), 2 * len(chances)))
 
 
-def exposed(canaries: Sequence[Canary], scores: Sequence[Sequence[float]]) -> dict[str, Any]:
+def exposed(canaries: Sequence[Canary], chances: Sequence[float]) -> dict[str, Any]:
     """What the ranks come to.
 
     Args:
         canaries: that were planted.
-        scores: for each the log-likelihoods of its secret and then of its rivals.
+        chances: of each, by `chance`.
 
     Returns:
-        {"planted", "exposed", "p", "by_repeats": {repeats: {"n", "exposed", "exposure"}}}:
-        `exposed` are those among the first 5 % of their candidates; p is the chance of as many in
-        a model that learned none of them; `exposure` is the mean, in bits.
+        {"planted", "exposed", "p", "from", "by_repeats": {repeats: {"n", "exposed", "exposure"}}}:
+        `exposed` are those whose chance is at most 5 %; `exposure` is the mean, in bits. p is
+        that of the canaries repeated `from` times or more, which say most, corrected for there
+        being several such sets: a few repetitions may leave a trace where one leaves none.
     """
-    size = RIVALS + 1
-    places = [rank(row[0], row[1:]) for row in scores]
-    hits = [place <= TOP * size for place in places]
+    repeats = [canary.repeats for canary in canaries]
+    levels = sorted(set(repeats))
+    hits = [one <= TOP for one in chances]
     by_repeats = {}
-    for repeats in sorted({canary.repeats for canary in canaries}):
-        own = [i for i, canary in enumerate(canaries) if canary.repeats == repeats]
-        by_repeats[str(repeats)] = {
+    least: dict[int, float] = {}
+    for level in levels:
+        own = [i for i, count in enumerate(repeats) if count == level]
+        by_repeats[str(level)] = {
             "n": len(own),
             "exposed": sum(hits[i] for i in own),
-            "exposure": round(sum(exposure(places[i], size) for i in own) / len(own), 3),
+            "exposure": round(sum(exposure(chances[i]) for i in own) / len(own), 3),
         }
+        least[level] = together([c for c, r in zip(chances, repeats, strict=True) if r >= level])
+    best = min(levels, key=lambda level: least[level])
     return {
         "planted": len(canaries),
         "exposed": sum(hits),
-        "p": binomial_tail(sum(hits), len(hits), TOP),
+        "p": min(1.0, len(levels) * least[best]),
+        "from": best,
         "by_repeats": by_repeats,
     }
 

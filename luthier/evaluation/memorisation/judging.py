@@ -62,8 +62,8 @@ def _best(membership: Mapping[str, Any]) -> Mapping[str, Any]:
 def _said(name: str, test: Mapping[str, Any]) -> str:
     if name == "canaries":
         return (
-            f"{test['exposed']} of {test['planted']} planted secrets are among the first 5 % of "
-            "what the model finds likely in their place."
+            f"{test['exposed']} of {test['planted']} planted secrets gained more by tuning than "
+            f"95 % of like ones that were never planted{_repeated(test)}."
         )
     if name == "extraction":
         return f"Given its beginning, the model writes the rest of a training row{_rows(test)}."
@@ -76,6 +76,12 @@ def _said(name: str, test: Mapping[str, Any]) -> str:
         "Training rows are told from held-out ones by how sure the model is of them "
         f"({test['best']}: AUC {attack['auc']:.2f}, 95 % interval {low:.2f} to {high:.2f})."
     )
+
+
+def _repeated(test: Mapping[str, Any]) -> str:
+    """Of canaries, the repetitions that give the secrets away; nothing where one is enough."""
+    least = test.get("from", 1)
+    return f"; it shows where a secret stands {least} times or more" if least > 1 else ""
 
 
 def _rows(test: Mapping[str, Any]) -> str:
