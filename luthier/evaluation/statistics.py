@@ -185,13 +185,28 @@ def paired_bootstrap(
     flat = stacked.reshape(units, width * k)
     values = np.empty((resamples, width))
     done = 0
+    # sums of whole numbers are exact in float32 too, where they stay below 2^24, and twice as fast
+    top = float(np.abs(flat).max(initial=0.0))
+    exact = units * top < 2**24 and bool((flat == np.rint(flat)).all())
+    distinct, places = _distinct_columns(flat.astype(np.float32) if exact else flat)
     for weights in resampled_weights(units, resamples, seed, width * k):
-        sums = (weights @ flat).reshape(len(weights), width, k)
+        sums = (weights.astype(distinct.dtype) @ distinct).astype(np.float64)
+        sums = sums[:, places].reshape(-1, width, k)
         values[done : done + len(weights)] = value(sums)
         done += len(weights)
     if width > len(tables):
         values = _over_seeds(values, value(stacked.sum(axis=0)), columns, seed)
     return Bootstrap(values=values, units=units)
+
+
+def _distinct_columns(flat: Array) -> tuple[Array, list[int]]:
+    """The columns without repeats, and for each column which of them it is: what is counted of the
+    references is the same in every arm."""
+    turned = np.ascontiguousarray(flat.T)
+    first: dict[bytes, int] = {}
+    places = [first.setdefault(column.tobytes(), len(first)) for column in turned]
+    kept = [places.index(number) for number in range(len(first))]
+    return np.ascontiguousarray(turned[kept].T), places
 
 
 def _over_seeds(values: Array, observed: Array, columns: Sequence[int], seed: int) -> Array:
