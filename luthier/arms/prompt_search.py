@@ -102,8 +102,8 @@ class PromptSearchArm(ZeroShot):
         loaded = place.pool.causal(task.model)
         final = rows.final[: _final_rows(place)] or rows.search
         results = []
-        for number, candidate in enumerate(finalists):
-            candidate = kitchen.widened(candidate, final)
+        for number, finalist in enumerate(finalists):
+            candidate = kitchen.widened(finalist, final)
             reading, value, options = read_best(
                 place,
                 f"{self.name}, finalist {number + 1} of {len(finalists)}",
@@ -112,9 +112,10 @@ class PromptSearchArm(ZeroShot):
                 final,
                 loaded.context_length,
             )
-            results.append((value, -candidate.order, -number, candidate, reading, options))
+            note = _in_search(trials, finalist)
+            results.append((value, -candidate.order, -number, candidate, reading, options, note))
         # among equals the shorter prompt
-        _, _, _, best, reading, options = max(results, key=lambda result: result[:3])
+        _, _, _, best, reading, options, _ = max(results, key=lambda result: result[:3])
         where = "validation" if rows.final else rows.where
         tried = trials.table.values()
         notes = [
@@ -131,12 +132,8 @@ class PromptSearchArm(ZeroShot):
             Choice(
                 what="the prompt",
                 options=[
-                    {
-                        "value": c.name,
-                        "score": v,
-                        "note": _in_search(trials, c),
-                    }
-                    for v, _, _, c, _, _ in results
+                    {"value": c.name, "score": v, "note": note}
+                    for v, _, _, c, _, _, note in results
                 ],
                 chosen=best.name,
                 why=f"the highest score on {len(final)} {where} examples; of equals the shortest",

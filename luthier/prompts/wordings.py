@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from luthier.data.examples import Example
+from luthier.data.folding import fold
 
 #: Labels that are listed at most, and labels that typical words are given for.
 _MOST_LABELS, _MOST_HINTED = 60, 30
@@ -122,10 +123,11 @@ def by_model(
             break
         requests.append(asked)
     found = []
-    held = [fold for e in train if len(fold := _flat(e.input)) > 20]
+    # up to case, spacing and punctuation; a few short words stand in any instruction
+    held = [text for e in train if len(text := fold(e.input)) > 20]
     for number, (name, reply) in enumerate(zip(names, write(requests), strict=True)):
         text = clean(reply)
-        if text and not any(inside in _flat(text) for inside in held):
+        if text and not any(inside in fold(text) for inside in held):
             found.append(Wording(f"{name} by a model, {number + 1}", text))
     return distinct(found)
 
@@ -235,10 +237,6 @@ def _above_chance(own: Counter[str], total: Counter[str]) -> Iterator[str]:
 
 def _words(text: str) -> list[str]:
     return re.findall(r"[^\W\d_]{3,}", text.lower())
-
-
-def _flat(text: str) -> str:
-    return " ".join(text.lower().split())
 
 
 def _joined(*parts: str) -> str:

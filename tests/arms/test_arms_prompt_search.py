@@ -193,6 +193,7 @@ def test_the_nearest_examples_win_where_they_help_and_are_served(
     scores = {option["value"]: option["score"] for option in fit.choices[0].options}
     assert scores[fit.choices[0].chosen] == 1.0
     assert scores["the task's own; no examples"] == pytest.approx(1 / 3)
+    assert all("rows in the search" in option["note"] for option in fit.choices[0].options)
     names = {one["examples"] for one in fit.extra["search"]["tried"]}
     assert any("diverse" in name for name in names) and any("typical" in name for name in names)
     shutil.move(tmp_path / "here", tmp_path / "there")

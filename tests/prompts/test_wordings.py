@@ -103,8 +103,9 @@ def test_without_an_instruction_all_are_guessed_and_without_both_none() -> None:
 
 
 def test_an_instruction_that_holds_a_training_example_is_left_out() -> None:
-    reply = f"Say refund for: {REFUND[0].input}"
-    assert by_model("Sort.", REFUND, lambda r: [reply for _ in r], count=2, seed=0) == []
+    for said in (REFUND[0].input, "Please,  give MY money back - order 0"):
+        reply = f"Say refund for: {said}!"
+        assert by_model("Sort.", REFUND, lambda r, t=reply: [t] * len(r), count=2, seed=0) == []
 
 
 @pytest.mark.parametrize(
