@@ -49,3 +49,10 @@ def tracked(items: Iterable[T], bar: Bar) -> Iterator[T]:
             done = 0
     if done:
         bar.advance(done)
+
+
+def tracked_work(reporter: Reporter, what: str, total: float, items: Iterable[T]) -> Iterator[T]:
+    """The items one after another, as a piece of work that begins with the first and is over with
+    the last, whatever is done with them."""
+    with reporter.work(what, total) as bar:
+        yield from tracked(items, bar)

@@ -10,17 +10,22 @@ other sizes, another column to stratify by, by time, or the rows that were cut b
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from luthier.data.columns import Columns, columns_of
-from luthier.data.cutting import cut_all, cut_by_time
+from luthier.data.cutting import Like, cut_all, cut_by_time
 from luthier.data.examples import Example, Splits
 from luthier.data.frozen import Frozen, read_frozen, row_hash, write_frozen
-from luthier.data.shares import pick, rank
+from luthier.data.names import At, Names
+from luthier.data.numbered import Coded, Codes, coded
+from luthier.data.shares import Places, pick, ranked
 from luthier.data.stored import chosen_from
 from luthier.errors import InputError
+from luthier.progress import Reporter
 from luthier.task_sections import Limit, Split
 
 #: (largest, smallest) size of a split that is cut, in rows, unless a limit says else.
@@ -38,6 +43,7 @@ def make_splits(
     stratify: bool,
     split: Split | None = None,
     lock: Path | None = None,
+    reporter: Reporter | None = None,
 ) -> tuple[Splits, tuple[str, ...]]:
     """Cut what is not given from `train`, then keep to the limits.
 
@@ -57,6 +63,7 @@ def make_splits(
         stratify: keep the shares of the outputs (classes) alike.
         split: how splits are cut, `data.split` of the task.
         lock: the lock file, see `frozen`; it is read where it is there, and written where not.
+        reporter: hears how far the search for near-duplicates is.
 
     Returns:
         the splits, and notes on what was cut and left out.
@@ -68,18 +75,18 @@ def make_splits(
     split = split or Split()
     given = {"train": train, "validation": validation, "test": test}
     cuts = [name for name in ("test", "validation") if given[name] is None]
-    chosen: dict[str, list[int]] = {}
+    chosen: dict[str, Places] = {}
     notes: list[str] = []
     columns: Columns | None = None
     if cuts:
-        columns = columns_of(train, split, stratify=stratify)
+        columns = columns_of(train, split, stratify=stratify, reporter=reporter)
         chosen, notes = _cut(train, columns, cuts, limit, seed, split, lock)
     parts: dict[str, Sequence[Example]] = {}
     for name, rows in given.items():
         places = chosen.get(name)
         held: Sequence[Example] = train if places is not None or rows is None else rows
         if places is None:
-            places = list(range(len(held)))
+            places = np.arange(len(held))
         most = getattr(limit, name)
         if name == "train" or (most is not None and len(places) > most):
             known = columns if held is train and columns is not None else None
@@ -88,26 +95,27 @@ def make_splits(
                 notes.append(f"{name}: {most} of {len(places)} rows are used (limit.{name}).")
                 least = 2 if name == "train" else 0
                 kept = pick(ids, classes, most, least, f"{seed}:limit:{name}")
-                places, ids = [places[i] for i in kept], [ids[i] for i in kept]
+                places, ids = places[kept], [ids[place] for place in kept.tolist()]
             if name == "train":
-                order = sorted(range(len(ids)), key=lambda i: rank(f"{seed}:order", ids[i]))
-                places = [places[i] for i in order]
-        parts[name] = chosen_from(held, places)
+                places = places[ranked(ids, f"{seed}:order")]
+        parts[name] = chosen_from(held, places.tolist())
     return Splits(parts["train"], parts["validation"], parts["test"]), tuple(notes)
 
 
 def _named(
-    held: Sequence[Example], places: Sequence[int], columns: Columns | None, stratify: bool
-) -> tuple[list[str], list[str] | None]:
+    held: Sequence[Example], places: Places, columns: Columns | None, stratify: bool
+) -> tuple[Sequence[str], Coded | None]:
     """(ids, classes where they are kept in proportion) of some rows."""
     if columns is not None and (columns.classes is not None or not stratify):
         classes = columns.classes
-        return [columns.ids[i] for i in places], classes and [classes[i] for i in places]
-    ids, outputs = [], []
-    for example in chosen_from(held, places):
-        ids.append(example.id)
+        if classes is not None:
+            classes = replace(classes, codes=classes.codes[places])
+        return At(columns.ids, places), classes
+    names, outputs = Names(), []
+    for example in chosen_from(held, places.tolist()):
+        names.add(example.id)
         outputs.append(example.output if stratify else "")
-    return ids, outputs if stratify else None
+    return names, coded(outputs) if stratify else None
 
 
 def _cut(
@@ -118,14 +126,13 @@ def _cut(
     seed: int,
     split: Split,
     lock: Path | None,
-) -> tuple[dict[str, list[int]], list[str]]:
+) -> tuple[dict[str, Places], list[str]]:
     """(rows of each split that is cut and of training, notes)."""
     if lock is None:
         return _cut_anew(columns, cuts, limit, seed, split)
-    hashes = [row_hash(example) for example in train]
     frozen = read_frozen(lock)
     if frozen is not None and set(cuts) <= set(frozen.rows):
-        return _cut_as_before(columns, cuts, frozen, hashes)
+        return cut_as_before(columns, cuts, frozen, map(row_hash, train))
     if frozen is not None:
         missing = next(name for name in cuts if name not in frozen.rows)
         raise InputError(
@@ -133,13 +140,16 @@ def _cut(
             fix=f"Give `data.{missing}` again, or remove the lock file to cut everything anew.",
         )
     chosen, notes = _cut_anew(columns, cuts, limit, seed, split)
-    write_frozen(lock, {name: Counter(hashes[row] for row in chosen[name]) for name in cuts})
+    locked = {
+        name: Counter(map(row_hash, chosen_from(train, chosen[name].tolist()))) for name in cuts
+    }
+    write_frozen(lock, locked)
     return chosen, [*notes, f"{lock.name}: written; these rows stay {' and '.join(cuts)}."]
 
 
 def _cut_anew(
     columns: Columns, cuts: Sequence[str], limit: Limit, seed: int, split: Split
-) -> tuple[dict[str, list[int]], list[str]]:
+) -> tuple[dict[str, Places], list[str]]:
     sizes = cut_sizes(len(columns), limit, "test" in cuts, "validation" in cuts, split)
     wanted = [(name, size) for name, size in sizes.items() if name in cuts]
     if columns.times is not None:
@@ -155,7 +165,7 @@ def _cut_anew(
             "near-duplicates: most rows are near-duplicates of others, so only equal inputs were "
             "kept on one side (`data.split.near_duplicates: true` asks for both).",
         ]
-    kept = len(set(columns.equal)) - len(set(columns.near))
+    kept = _distinct(columns.equal) - _distinct(columns.near)
     if kept:
         notes.append(
             f"near-duplicates: {kept} input{'s' * (kept != 1)} differ{'s' * (kept == 1)} from "
@@ -164,38 +174,49 @@ def _cut_anew(
     return chosen, notes
 
 
-def _cut_as_before(
-    columns: Columns, cuts: Sequence[str], frozen: Frozen, hashes: Sequence[str]
-) -> tuple[dict[str, list[int]], list[str]]:
+def _distinct(codes: Codes) -> int:
+    return int(np.count_nonzero(np.bincount(codes)))
+
+
+def cut_as_before(
+    columns: Columns, cuts: Sequence[str], frozen: Frozen, hashes: Iterable[str]
+) -> tuple[dict[str, Places], list[str]]:
     """The rows that the lock file names; the others are for training, but for what is too like
-    them."""
-    chosen: dict[str, list[int]] = {}
+    them.
+
+    Args:
+        columns: of the rows.
+        cuts: the splits that are cut.
+        frozen: the lock file.
+        hashes: `row_hash` of each row.
+
+    Raises:
+        InputError: these are other data, or nothing is left to train on.
+    """
+    chosen: dict[str, Places] = {}
     notes = []
+    locked = {row: said for row, said in enumerate(hashes) if frozen.holds(said, cuts)}
     # equal rows are told apart by their ids, so that the order of the file does not matter
-    free = sorted(range(len(columns)), key=lambda row: columns.ids[row])
+    open_ = sorted(locked, key=lambda row: columns.ids[row])
+    free = np.ones(len(columns), bool)
     for name in cuts:
-        found, gone = frozen.find(name, hashes, free)
-        taken = set(found)
-        free = [row for row in free if row not in taken]
-        chosen[name] = sorted(found)
+        found, gone = frozen.find(name, locked, (row for row in open_ if free[row]))
+        free[found] = False
+        chosen[name] = np.array(sorted(found), np.int64)
         notes.append(
             f"{name}: {len(found)} rows, as {frozen.path.name} says"
             + (f"; {gone} of its rows are gone from the data." if gone else ".")
         )
-    rows = [row for name in cuts for row in chosen[name]]
-    inputs = {columns.near[row] for row in rows}
-    groups = {columns.groups[row] for row in rows} - {None}
-    chosen["train"] = [
-        row
-        for row in sorted(free)
-        if columns.near[row] not in inputs and columns.groups[row] not in groups
-    ]
-    if left_out := len(free) - len(chosen["train"]):
+    like = Like(columns)
+    for name in cuts:
+        like.add(chosen[name])
+    chosen["train"] = like.unlike(np.flatnonzero(free))
+    if left_out := int(free.sum()) - len(chosen["train"]):
         notes.append(
             f"{left_out} training row{'s' * (left_out != 1)} repeat{'s' * (left_out == 1)} a "
             "locked row's input or group, or nearly so, and were left out."
         )
-    if not chosen["train"]:
+    if not len(chosen["train"]):
         raise InputError(
             f"{frozen.path} leaves no row to train on.",
             fix="Add rows, or remove the lock file to cut anew.",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -234,15 +236,23 @@ def test_how_far_it_is_can_be_heard(tmp_path: Path) -> None:
         def advance(self, amount: float = 1) -> None:
             held[self.what][1] += amount
 
-    class Listener(Reporter):
-        def work(self, what: str, total: float) -> Any:
-            from contextlib import nullcontext
+    under_way: list[str] = []
 
+    class Listener(Reporter):
+        @contextmanager
+        def work(self, what: str, total: float) -> Iterator[Bar]:
+            assert not under_way, "a terminal draws one bar at a time"
             held[what] = [total, 0.0]
-            return nullcontext(Heard(what))
+            under_way.append(what)
+            yield Heard(what)
+            under_way.pop()
 
     write(tmp_path / "rows.jsonl", rows())
     split_file(
         "rows.jsonl", tmp_path, tmp_path / "o", Wish(Split(test=10, validation=10)), Listener()
     )
-    assert held == {"reading rows.jsonl": [100, 100.0], "writing": [100, 100.0]}
+    assert held == {
+        "reading rows.jsonl": [100, 100.0],
+        "looking for near-duplicates": [200, 200.0],
+        "writing": [100, 100.0],
+    }
