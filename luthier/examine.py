@@ -133,6 +133,7 @@ def examine(task: Task, prepared: Prepared, reporter: Reporter | None = None) ->
         context_length=info.context_length,
         render=_renderer(task, prompt),
         embed=_embedder(),
+        refused=prepared.refused,
     )
     findings = lint(context, reporter)
     over = overlong.measure(context)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, cast
 
 from luthier.data.examples import Example, Splits
+from luthier.data.refused import Refused
 from luthier.data.stored import Joined
 from luthier.progress import Reporter
 from luthier.registry import Registry
@@ -116,6 +117,7 @@ class LintContext:
         render: an example as it will be trained, or None when no tokenizer is at hand.
         embed: unit vectors (n, d) of n texts by a sentence encoder, or None when none is at hand
             without a download.
+        refused: the rows of the sources that were left out (`data.refused: skip`).
     """
 
     task: Task
@@ -125,6 +127,7 @@ class LintContext:
     context_length: int | None = None
     render: Callable[[Example], Rendered] | None = None
     embed: Callable[[Sequence[str]], Any] | None = None
+    refused: Refused = field(default_factory=Refused)
     _kept: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property

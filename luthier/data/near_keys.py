@@ -1,7 +1,7 @@
 """The keys by which near-duplicates are found (`near_duplicates`), in lots that fit in memory.
 
-Keys are laid out in temporary files by their bits, so that equal ones are in one file, and each file
-is small enough to be sorted at once.
+Keys are laid out in temporary files by their bits, so that equal ones are in one file, and each
+file is small enough to be sorted at once.
 """
 
 from __future__ import annotations

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Generic, TypeVar, overload
+from typing import IO, Any, Generic, TypeVar, overload
 
 import numpy as np
 
@@ -142,13 +143,20 @@ def chosen_from(held: Sequence[T], places: Sequence[int]) -> Sequence[T]:
     return tuple(held[place] for place in places)
 
 
-def store(folder: Path, rows: Iterable[Any], decode: Callable[[Any], T]) -> Stored[T]:
+def store(
+    folder: Path,
+    rows: Iterable[Any],
+    decode: Callable[[Any], T],
+    beside: Mapping[str, IO[bytes]] | None = None,
+) -> Stored[T]:
     """Write rows to a new folder, which appears when it is whole, and open it.
 
     Args:
         folder: replaced where it is there.
         rows: what JSON can hold.
         decode: as for `Stored`.
+        beside: files that are put into the folder when the rows are written, by their names; each
+            is read from its start.
 
     Raises:
         RunError: the disk is full, or the folder may not be written.
@@ -162,6 +170,10 @@ def store(folder: Path, rows: Iterable[Any], decode: Callable[[Any], T]) -> Stor
                 file.write(line)
                 at += len(line)
                 places.append(at)
+        for name, content in (beside or {}).items():
+            content.seek(0)
+            with (part / name).open("wb") as copy:
+                shutil.copyfileobj(content, copy)
         np.save(part / "places.npy", np.array(places, np.int64))
     return Stored(folder, decode)
 
