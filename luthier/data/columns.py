@@ -21,6 +21,7 @@ from luthier.data.near_duplicates import NEAR, Nearness, find_twins
 from luthier.data.numbered import Coded, Codes, Numbering, in_order
 from luthier.data.stratify import LabelSets
 from luthier.data.times import Times
+from luthier.data.wording import OF_TASK, Wording
 from luthier.data.words import folded_words
 from luthier.errors import InputError, did_you_mean
 from luthier.progress import Reporter
@@ -41,6 +42,7 @@ class Columns:
         equal: rows of one number have the same input up to case, space and punctuation.
         near: rows of one number have equal inputs or near-duplicates, also through others.
         times: seconds since 1970, or None.
+        said: how the cut is spoken of.
     """
 
     ids: Sequence[str]
@@ -50,6 +52,7 @@ class Columns:
     equal: Codes
     near: Codes
     times: npt.NDArray[np.float64] | None
+    said: Wording = OF_TASK
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -62,6 +65,7 @@ def columns_of(
     stratify: bool,
     hashed: bool = False,
     reporter: Reporter | None = None,
+    said: Wording = OF_TASK,
 ) -> Columns:
     """The columns of the rows that are cut.
 
@@ -71,6 +75,7 @@ def columns_of(
         stratify: by the outputs, where `split` names no column.
         hashed: the ids are the first 16 hex digits of hashes of the rows' content, and not unique.
         reporter: hears how far the search for near-duplicates is.
+        said: how the cut is spoken of.
 
     Raises:
         InputError: a column that the rows do not have, or times that cannot be read.
@@ -89,12 +94,12 @@ def columns_of(
                 names.add(example.id)
             groups.add(example.group)
             if split.stratify is not None:
-                named = _labels(_value(example, split.stratify, "stratify"))
+                named = _labels(_value(example, split.stratify, said.key.format("stratify")))
                 kind_of.append(kinds.setdefault(named, len(kinds)))
             elif stratify:
                 kind_of.append(kinds.setdefault((example.output,), len(kinds)))
             if split.time is not None:
-                times.add(_value(example, split.time, "time"), example.source)
+                times.add(_value(example, split.time, said.key.format("time")), example.source)
             yield text_of(example.messages)
 
     nearness = _ONLY_EQUAL if split.near_duplicates is False else NEAR
@@ -107,7 +112,8 @@ def columns_of(
         groups=groups.codes(),
         equal=twins.equal,
         near=twins.cluster,
-        times=times.read(f"data.split.time: {split.time}") if len(times) else None,
+        said=said,
+        times=times.read(f"{said.key.format('time')}: {split.time}") if len(times) else None,
     )
 
 
@@ -157,7 +163,7 @@ def _value(example: Example, column: str, key: str) -> object:
     fields = example.fields or {}
     if column not in fields:
         raise InputError(
-            f"`data.split.{key}` names the column {column!r}, which {example.source} does not "
+            f"`{key}` names the column {column!r}, which {example.source} does not "
             "have, or which is empty there.",
             fix=did_you_mean(column, fields) if fields else "",
         )

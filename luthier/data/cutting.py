@@ -30,6 +30,7 @@ def cut_all(
     Raises:
         InputError: too few rows, or too few that may be cut apart.
     """
+    said = pool.said
     grouped = bool((pool.groups >= 0).any())
     together = units_of(pool.near, pool.groups)
     groups = units_of(pool.groups) if grouped else together
@@ -51,10 +52,10 @@ def cut_all(
                 chosen[name] = here
         if dropped > len(chosen["train"]):
             raise InputError(
-                f"{dropped} of {len(pool)} training rows repeat an input from another group, "
+                f"{dropped} of {len(pool)} {said.rows} repeat an input from another group, "
                 "so no cut can keep both the groups and the repeats on one side.",
-                fix="Remove the repeats, name another column as `data.group`, or give "
-                + f"{' and '.join(f'`data.{name}`' for name, _ in wanted)}.",
+                fix=f"Remove the repeats, name another column as {said.group}"
+                f"{said.or_give([name for name, _ in wanted])}.",
             )
     notes = []
     for name, size in wanted:
@@ -62,9 +63,9 @@ def cut_all(
         got = len(rows)
         if 4 * got < size:
             raise InputError(
-                f"Only {got} of {len(pool)} training rows could be cut for {name} ({size} are "
+                f"Only {got} of {len(pool)} {said.rows} could be cut for {name} ({size} are "
                 "wanted): most rows share a group or an input, and those are not cut apart.",
-                fix=f"Give `data.{name}`, or name another column as `data.group`.",
+                fix=f"Name another column as {said.group}{said.or_give([name])}.",
             )
         aside = f" ({size} are wanted; groups and repeats stay whole)" * (10 * got < 9 * size)
         if got > size:
@@ -72,7 +73,7 @@ def cut_all(
             ids = [pool.ids[row] for row in rows.tolist()]
             chosen[name] = rows[pick(ids, classes, size, 0, f"{seed}:{name}")]
             aside = f"; {got - size} more rows of their groups are left out"
-        notes.append(f"{name}: {len(chosen[name])} of {len(pool)} training rows were cut{aside}.")
+        notes.append(f"{name}: {len(chosen[name])} of {len(pool)} {said.rows} were cut{aside}.")
     if dropped:
         notes.append(
             f"{dropped} rows repeat an input of the test or of validation from another "
@@ -111,17 +112,17 @@ def _cut_units(
 def _check_enough(pool: Columns, units: Units, cuts: Sequence[str]) -> None:
     fewest = FEWEST_FOR_TEST if "test" in cuts else FEWEST_FOR_VALIDATION
     what = " and ".join(cuts)
-    fix = f"Add rows, or give {' and '.join(f'`data.{name}`' for name in cuts)}."
+    fix = f"Add rows{pool.said.or_give(cuts)}."
     if len(pool) < fewest:
         raise InputError(
-            f"{len(pool)} training rows are too few to cut {what} from (at least {fewest}).",
+            f"{len(pool)} {pool.said.rows} are too few to cut {what} from (at least {fewest}).",
             fix=fix,
         )
     if len(units) < len(cuts) + 1:
         several = len(units) != 1
         raise InputError(
-            f"The {len(pool)} training rows fall into {len(units)} set{'s' * several} that share "
-            f"a group or an input and are not cut apart: too few for training, {what}.",
+            f"The {len(pool)} {pool.said.rows} fall into {len(units)} set{'s' * several} that "
+            f"share a group or an input and are not cut apart: too few for training, {what}.",
             fix=fix,
         )
 
@@ -199,6 +200,7 @@ def cut_by_time(
         InputError: too few rows, or too few different times.
     """
     assert pool.times is not None
+    said = pool.said
     order = np.argsort(pool.times, kind="stable")
     times = pool.times[order]
     chosen: dict[str, Places] = {}
@@ -214,14 +216,14 @@ def cut_by_time(
             start = later if 2 * (stop - later) >= size else earlier
         if start <= 0 or start >= stop:
             raise InputError(
-                f"{name} cannot be cut by `data.split.time: {column}`: of {stop} rows too many "
-                "have one time.",
-                fix="Name a column with finer times, or ask for another size in `data.split`.",
+                f"{name} cannot be cut by `{said.key.format('time')}: {column}`: of {stop} rows "
+                "too many have one time.",
+                fix=f"Name a column with finer times, or ask for another size in {said.sizes}.",
             )
         chosen[name] = order[start:stop]
         aside = f"; {size} are wanted, and rows of one time stay together" if tied else ""
         notes.append(
-            f"{name}: {stop - start} of {len(pool)} training rows were cut, from "
+            f"{name}: {stop - start} of {len(pool)} {said.rows} were cut, from "
             f"{_shown(times[start])} to {_shown(times[stop - 1])}{aside}."
         )
         stop = start
@@ -237,7 +239,7 @@ def cut_by_time(
         if not len(kept):
             raise InputError(
                 f"Every {older} row shares a group or an input with newer rows.",
-                fix="Name another column as `data.group`, or do not cut by time.",
+                fix=f"Name another column as {said.group}, or do not cut by time.",
             )
     if dropped:
         notes.append(

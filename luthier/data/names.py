@@ -81,6 +81,15 @@ class HashNames(Sequence[str]):
         which = np.arange(len(keys)) - np.repeat(begins, np.diff(begins, append=len(keys)))
         self._which[order] = which + 1
 
+    def hash_at(self, place: int) -> str:
+        """The hash of one, without what tells it apart from equal ones."""
+        return _named(int(self._keys[place]), 1)
+
+    def hashes(self) -> Iterator[str]:
+        """The hashes alone, equal ones as they are."""
+        for first in range(0, len(self), _AT_ONCE):
+            yield from (_named(key, 1) for key in self._keys[first : first + _AT_ONCE].tolist())
+
     def __len__(self) -> int:
         return len(self._keys)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from luthier.data.examples import Example, Splits
 from luthier.data.labels import check_labels, check_single_rows, infer_labels
@@ -13,10 +14,12 @@ from luthier.data.recipes import make_examples
 from luthier.data.refused import Refused, RefusedRow
 from luthier.data.sources import reading_note, understood
 from luthier.data.splits import make_splits
-from luthier.data.stored import Joined
+from luthier.data.stored import Joined, Stored, fingerprint
 from luthier.data.streaming import is_large, stored_examples
 from luthier.data.template_rows import fixed_labels, mixing_note, rephrase, rephraser
 from luthier.errors import InputError
+from luthier.files import hash_of
+from luthier.program import program
 from luthier.progress import Reporter
 from luthier.task import Task
 
@@ -93,6 +96,7 @@ def prepare(task: Task, reporter: Reporter | None = None) -> Prepared:
         split=data.split,
         lock=task.folder / data.split.lock if data.split.lock else None,
         reporter=reporter,
+        kept=_kept_cut(task, train, validation, test),
     )
     splits = Splits(
         _phrased(task, splits.train, train_rows, known, True),
@@ -106,6 +110,22 @@ def prepare(task: Task, reporter: Reporter | None = None) -> Prepared:
             "are in the training file and in the validation or test file."
         )
     return Prepared(splits, labels, (*notes, *cut), refused)
+
+
+def _kept_cut(
+    task: Task,
+    train: Sequence[Example],
+    validation: Sequence[Example] | None,
+    test: Sequence[Example] | None,
+) -> Path | None:
+    """Where it is kept which rows of a large source were chosen; None for a source that is cut in
+    no time, or whose lock file decides."""
+    if not isinstance(train, Stored) or task.data.split.lock:
+        return None
+    how = task.data.model_dump(mode="json", include={"limit", "split"})
+    others = [None if rows is None else fingerprint(rows) for rows in (validation, test)]
+    name = hash_of([program(), how, task.seed, task.kind == "classification", others])[:24]
+    return train.folder / f"cut-{name}.npz"
 
 
 def refused_rows(

@@ -9,10 +9,12 @@ other sizes, another column to stratify by, by time, or the rows that were cut b
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -24,7 +26,9 @@ from luthier.data.names import At, Names
 from luthier.data.numbered import Coded, Codes, coded
 from luthier.data.shares import Places, pick, ranked
 from luthier.data.stored import chosen_from
+from luthier.data.wording import OF_TASK, Wording
 from luthier.errors import InputError
+from luthier.files import write_atomically
 from luthier.progress import Reporter
 from luthier.task_sections import Limit, Split
 
@@ -44,6 +48,7 @@ def make_splits(
     split: Split | None = None,
     lock: Path | None = None,
     reporter: Reporter | None = None,
+    kept: Path | None = None,
 ) -> tuple[Splits, tuple[str, ...]]:
     """Cut what is not given from `train`, then keep to the limits.
 
@@ -64,6 +69,8 @@ def make_splits(
         split: how splits are cut, `data.split` of the task.
         lock: the lock file, see `frozen`; it is read where it is there, and written where not.
         reporter: hears how far the search for near-duplicates is.
+        kept: a file for which rows were chosen: read where it is there, which takes no time, and
+            written where not. Whoever names it vouches that all else is the same.
 
     Returns:
         the splits, and notes on what was cut and left out.
@@ -72,8 +79,33 @@ def make_splits(
         InputError: too few rows, or too few groups, to cut from; a column of `split` that rows
             lack; a lock file that belongs to other data.
     """
-    split = split or Split()
     given = {"train": train, "validation": validation, "test": test}
+    found = _kept(kept) if kept else None
+    if found is None:
+        split = split or Split()
+        found = _placed(given, limit, seed, stratify, split, lock, reporter or Reporter())
+        if kept:
+            _keep(kept, *found)
+    places, notes = found
+    parts = {}
+    for name, rows in given.items():
+        held = train if rows is None else rows
+        parts[name] = chosen_from(held, places[name].tolist())
+    return Splits(parts["train"], parts["validation"], parts["test"]), tuple(notes)
+
+
+def _placed(
+    given: dict[str, Sequence[Example] | None],
+    limit: Limit,
+    seed: int,
+    stratify: bool,
+    split: Split,
+    lock: Path | None,
+    reporter: Reporter,
+) -> tuple[dict[str, Places], list[str]]:
+    """(the rows of each split, as places in the training rows or in its own; notes)."""
+    train = given["train"]
+    assert train is not None
     cuts = [name for name in ("test", "validation") if given[name] is None]
     chosen: dict[str, Places] = {}
     notes: list[str] = []
@@ -81,12 +113,9 @@ def make_splits(
     if cuts:
         columns = columns_of(train, split, stratify=stratify, reporter=reporter)
         chosen, notes = _cut(train, columns, cuts, limit, seed, split, lock)
-    parts: dict[str, Sequence[Example]] = {}
     for name, rows in given.items():
-        places = chosen.get(name)
-        held: Sequence[Example] = train if places is not None or rows is None else rows
-        if places is None:
-            places = np.arange(len(held))
+        held = train if name in chosen or rows is None else rows
+        places = chosen.setdefault(name, np.arange(len(held)))
         most = getattr(limit, name)
         if name == "train" or (most is not None and len(places) > most):
             known = columns if held is train and columns is not None else None
@@ -98,8 +127,28 @@ def make_splits(
                 places, ids = places[kept], [ids[place] for place in kept.tolist()]
             if name == "train":
                 places = places[ranked(ids, f"{seed}:order")]
-        parts[name] = chosen_from(held, places.tolist())
-    return Splits(parts["train"], parts["validation"], parts["test"]), tuple(notes)
+        chosen[name] = places
+    return chosen, notes
+
+
+def _keep(path: Path, places: dict[str, Places], notes: list[str]) -> None:
+    said = np.frombuffer(json.dumps(notes).encode(), np.uint8)
+
+    def write(part: Path) -> None:
+        with part.open("wb") as file:
+            np.savez(file, notes=said, **places)  # type: ignore[arg-type]
+
+    write_atomically(path, write)
+
+
+def _kept(path: Path) -> tuple[dict[str, Places], list[str]] | None:
+    """What `_keep` wrote; None where it is not there, or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            places = {name: held[name] for name in ("train", "validation", "test")}
+            return places, json.loads(held["notes"].tobytes())
+    except (OSError, ValueError, KeyError, BadZipFile):
+        return None
 
 
 def _named(
@@ -129,7 +178,7 @@ def _cut(
 ) -> tuple[dict[str, Places], list[str]]:
     """(rows of each split that is cut and of training, notes)."""
     if lock is None:
-        return _cut_anew(columns, cuts, limit, seed, split)
+        return cut_anew(columns, cuts, limit, seed, split)
     frozen = read_frozen(lock)
     if frozen is not None and set(cuts) <= set(frozen.rows):
         return cut_as_before(columns, cuts, frozen, map(row_hash, train))
@@ -139,7 +188,7 @@ def _cut(
             f"{lock} locks no {missing} rows: `data.{missing}` was a file when it was written.",
             fix=f"Give `data.{missing}` again, or remove the lock file to cut everything anew.",
         )
-    chosen, notes = _cut_anew(columns, cuts, limit, seed, split)
+    chosen, notes = cut_anew(columns, cuts, limit, seed, split)
     locked = {
         name: Counter(map(row_hash, chosen_from(train, chosen[name].tolist()))) for name in cuts
     }
@@ -147,10 +196,23 @@ def _cut(
     return chosen, [*notes, f"{lock.name}: written; these rows stay {' and '.join(cuts)}."]
 
 
-def _cut_anew(
+def cut_anew(
     columns: Columns, cuts: Sequence[str], limit: Limit, seed: int, split: Split
 ) -> tuple[dict[str, Places], list[str]]:
-    sizes = cut_sizes(len(columns), limit, "test" in cuts, "validation" in cuts, split)
+    """(rows of each split that is cut and of training, notes) of rows that were not cut before.
+
+    Args:
+        columns: of the rows.
+        cuts: which of test and validation.
+        limit: the most rows of each.
+        seed: what the cut depends on.
+        split: sizes, and by what.
+
+    Raises:
+        InputError: too few rows, or too few that may be cut apart.
+    """
+    said = columns.said
+    sizes = cut_sizes(len(columns), limit, "test" in cuts, "validation" in cuts, split, said)
     wanted = [(name, size) for name, size in sizes.items() if name in cuts]
     if columns.times is not None:
         return cut_by_time(columns, wanted, split.time or "")
@@ -163,7 +225,7 @@ def _cut_anew(
         return chosen, [
             *notes,
             "near-duplicates: most rows are near-duplicates of others, so only equal inputs were "
-            "kept on one side (`data.split.near_duplicates: true` asks for both).",
+            f"kept on one side ({said.both} asks for both).",
         ]
     kept = _distinct(columns.equal) - _distinct(columns.near)
     if kept:
@@ -225,7 +287,12 @@ def cut_as_before(
 
 
 def cut_sizes(
-    rows: int, limit: Limit, cut_test: bool, cut_validation: bool, split: Split | None = None
+    rows: int,
+    limit: Limit,
+    cut_test: bool,
+    cut_validation: bool,
+    split: Split | None = None,
+    said: Wording = OF_TASK,
 ) -> dict[str, int]:
     """How many of `rows` rows to cut for the test and for validation; 0 for one that is given.
 
@@ -248,9 +315,9 @@ def cut_sizes(
             validation = validation_least = _asked(split.validation, rows)
     if test + validation >= rows > 0:
         raise InputError(
-            f"The {rows} training rows are too few to cut {test} for the test and {validation} "
+            f"The {rows} {said.rows} are too few to cut {test} for the test and {validation} "
             "for validation from.",
-            fix="Add rows, ask for fewer in `data.split`, or give `data.test`.",
+            fix=f"Add rows, ask for fewer in {said.sizes}{said.or_give(['test'])}.",
         )
     spare = rows - (limit.train or rows)
     if 0 < spare < test + validation:
