@@ -20,6 +20,7 @@ from luthier.verbs.ask import ask
 from luthier.verbs.check import check
 from luthier.verbs.compare import compare
 from luthier.verbs.convert import convert
+from luthier.verbs.mix import mix
 from luthier.verbs.options import Json, TaskFile, Track, interrupted, print_json
 from luthier.verbs.redact import redact
 from luthier.verbs.run import run
@@ -118,6 +119,7 @@ app.command()(compare)
 app.command()(split)
 app.command()(redact)
 app.command()(convert)
+app.command()(mix)
 app.add_typer(templates.app)
 app.add_typer(index.app)
 app.command()(ask)

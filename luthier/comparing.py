@@ -94,7 +94,7 @@ def run(
     court = Court(task, reporter) if task.judge else None
     planned, left_out = choose_arms(task)
     probes = probes_of(task) if any(ARMS.get(p.name).changes_weights for p in planned) else None
-    prepared = prepare(task)
+    prepared = prepare(task, reporter)
     identity = identity_of(task, prepared.splits, prepared.labels)
     held = Run(Path(out) if out else _default_folder(task, identity, resume))
     with held.locked():

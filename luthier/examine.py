@@ -6,9 +6,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from luthier.data.examples import Example
+from luthier.data.kept_lints import kept_lints
 from luthier.data.linting import (
     COMBINED,
     Finding,
@@ -133,8 +135,9 @@ def examine(task: Task, prepared: Prepared, reporter: Reporter | None = None) ->
         context_length=info.context_length,
         render=_renderer(task, prompt),
         embed=_embedder(),
+        refused=prepared.refused,
     )
-    findings = lint(context, reporter)
+    findings = lint(context, reporter, kept_lints(context, _folder_of(task)))
     over = overlong.measure(context)
     tokens = {}
     for name, examples in prepared.splits.items():
@@ -170,6 +173,17 @@ def examine(task: Task, prepared: Prepared, reporter: Reporter | None = None) ->
             )
         ),
     )
+
+
+def _folder_of(task: Task) -> Path | None:
+    """The folder with the model's tokenizer, where it is on this machine."""
+    from luthier.errors import ModelError
+    from luthier.models.loading import resolve
+
+    try:
+        return resolve(task.model, task.folder).path
+    except ModelError:
+        return None
 
 
 def _sizes(lengths: Sequence[int], drawn: Sample) -> dict[str, int]:

@@ -104,6 +104,9 @@ class Data(Section):
         format: what the files are, a file of `data/formats` ("squad", "slack:Ada"), or "auto" for
             what they look like; rows then are those of the format. It may tell how a row becomes
             an input and an output, which need not be said then. Left out, rows are as in the file.
+        refused: what happens when a row cannot be used (broken, a column missing, a blank answer):
+            "stop" ends the work with its place and reason, "skip" goes on without it. What was left
+            out is counted, and listed by `luthier check TASK --refused`.
     """
 
     format: str | None = None
@@ -121,6 +124,7 @@ class Data(Section):
     limit: Limit = Limit()
     group: str | None = None
     split: Split = Split()
+    refused: Literal["stop", "skip"] = "stop"
     benchmarks: tuple[str, ...] = ()  # files whose items training rows are searched for
 
     @field_validator("*")

@@ -32,7 +32,7 @@ Capture = pytest.CaptureFixture[str]
 
 SURFACE = {
     "init": {"DIR", "--kind"},
-    "check": {"TASK", "--json", "--fix"},
+    "check": {"TASK", "--json", "--fix", "--refused"},
     "run": {
         *("TASK", "--out", "--arms", "--seed", "--minutes", "--resume"),
         *("--yes", "-y", "--json", "--track", "--tune"),

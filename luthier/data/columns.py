@@ -1,21 +1,30 @@
 """What deciding on splits needs to know of the rows: a few short values of each.
 
-The rows themselves may lie on disk; of a million of them these columns take some 200 MB.
+The rows themselves may lie on disk; of a million of them these columns take some 30 MB.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 from luthier.data.examples import Conversation, Example
 from luthier.data.folding import fold
+from luthier.data.names import HashNames, Names
 from luthier.data.near_duplicates import NEAR, Nearness, find_twins
-from luthier.data.times import parse_times
+from luthier.data.numbered import Coded, Codes, Numbering, in_order
+from luthier.data.stratify import LabelSets
+from luthier.data.times import Times
+from luthier.data.wording import OF_TASK, Wording
 from luthier.data.words import folded_words
 from luthier.errors import InputError, did_you_mean
+from luthier.progress import Reporter
 from luthier.task_sections import Split
 
 _ONLY_EQUAL = Nearness(share=0.0)
@@ -23,74 +32,105 @@ _ONLY_EQUAL = Nearness(share=0.0)
 
 @dataclass(frozen=True)
 class Columns:
-    """Short values of the rows that are split, one list each.
+    """Short values of the rows that are split, one array each.
 
     Attributes:
         ids: unique names.
         classes: what is stratified by, or None; of a row with several labels the last in order.
         several: the labels of each row where rows have more than one, else None.
-        groups: rows of one group stay together; None for a row that stands alone.
+        groups: rows of one number are a group and stay together; -1 for a row that stands alone.
         equal: rows of one number have the same input up to case, space and punctuation.
         near: rows of one number have equal inputs or near-duplicates, also through others.
         times: seconds since 1970, or None.
+        said: how the cut is spoken of.
     """
 
-    ids: list[str]
-    classes: list[str] | None
-    several: list[tuple[str, ...]] | None
-    groups: list[str | None]
-    equal: list[int]
-    near: list[int]
-    times: list[float] | None
+    ids: Sequence[str]
+    classes: Coded | None
+    several: LabelSets | None
+    groups: Codes
+    equal: Codes
+    near: Codes
+    times: npt.NDArray[np.float64] | None
+    said: Wording = OF_TASK
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.groups)
 
 
-def columns_of(examples: Iterable[Example], split: Split, *, stratify: bool) -> Columns:
+def columns_of(
+    examples: Iterable[Example],
+    split: Split,
+    *,
+    stratify: bool,
+    hashed: bool = False,
+    reporter: Reporter | None = None,
+    said: Wording = OF_TASK,
+) -> Columns:
     """The columns of the rows that are cut.
 
     Args:
         examples: gone through once, in order.
         split: names the columns, and says whether near-duplicates are looked for.
         stratify: by the outputs, where `split` names no column.
+        hashed: the ids are the first 16 hex digits of hashes of the rows' content, and not unique.
+        reporter: hears how far the search for near-duplicates is.
+        said: how the cut is spoken of.
 
     Raises:
         InputError: a column that the rows do not have, or times that cannot be read.
     """
-    ids: list[str] = []
-    groups: list[str | None] = []
-    kinds: list[tuple[str, ...]] = []
-    times: list[tuple[object, str]] = []
-    words: dict[str, str] = {}  # one text object for all rows that say the same
-    one_of: dict[tuple[str, ...], tuple[str, ...]] = {}
+    names, hashes = Names(), array("Q")
+    groups = Numbering()
+    kinds: dict[tuple[str, ...], int] = {}
+    kind_of = array("i")
+    times = Times()
 
     def noted() -> Iterator[str]:
         for example in examples:
-            ids.append(example.id)
-            group = example.group
-            groups.append(None if group is None else words.setdefault(group, group))
+            if hashed:
+                hashes.append(int(example.id, 16))
+            else:
+                names.add(example.id)
+            groups.add(example.group)
             if split.stratify is not None:
-                named = _labels(_value(example, split.stratify, "stratify"))
-                kinds.append(one_of.setdefault(named, named))
+                named = _labels(_value(example, split.stratify, said.key.format("stratify")))
+                kind_of.append(kinds.setdefault(named, len(kinds)))
             elif stratify:
-                kinds.append(one_of.setdefault((example.output,), (example.output,)))
+                kind_of.append(kinds.setdefault((example.output,), len(kinds)))
             if split.time is not None:
-                times.append((_value(example, split.time, "time"), example.source))
+                times.add(_value(example, split.time, said.key.format("time")), example.source)
             yield text_of(example.messages)
 
     nearness = _ONLY_EQUAL if split.near_duplicates is False else NEAR
-    twins = find_twins(noted(), nearness)
-    several = kinds if any(len(kind) != 1 for kind in kinds) else None
+    twins = find_twins(noted(), nearness, reporter=reporter)
+    classes, several = _stratified(tuple(kinds), np.array(kind_of, np.int32))
     return Columns(
-        ids=ids,
-        classes=[kind[-1] if kind else "" for kind in kinds] if kinds else None,
+        ids=HashNames(np.array(hashes, np.uint64)) if hashed else names,
+        classes=classes,
         several=several,
-        groups=groups,
-        equal=twins.equal.tolist(),
-        near=twins.cluster.tolist(),
-        times=parse_times(times, f"data.split.time: {split.time}") if times else None,
+        groups=groups.codes(),
+        equal=twins.equal,
+        near=twins.cluster,
+        said=said,
+        times=times.read(f"{said.key.format('time')}: {split.time}") if len(times) else None,
     )
+
+
+def _stratified(
+    kinds: tuple[tuple[str, ...], ...], codes: Codes
+) -> tuple[Coded | None, LabelSets | None]:
+    """(the class of each row, its labels where rows have more or less than one) of the different
+    sets of labels and the set of each row."""
+    if not kinds:
+        return None, None
+    classes = in_order(tuple(kind[-1] if kind else "" for kind in kinds), codes)
+    if all(len(kind) == 1 for kind in kinds):
+        return classes, None
+    names = tuple(sorted({label for kind in kinds for label in kind}))
+    place = {name: number for number, name in enumerate(names)}
+    sets = tuple(tuple(place[label] for label in kind) for kind in kinds)
+    return classes, LabelSets(names, sets, codes)
 
 
 def text_of(messages: Conversation) -> str:
@@ -123,7 +163,7 @@ def _value(example: Example, column: str, key: str) -> object:
     fields = example.fields or {}
     if column not in fields:
         raise InputError(
-            f"`data.split.{key}` names the column {column!r}, which {example.source} does not "
+            f"`{key}` names the column {column!r}, which {example.source} does not "
             "have, or which is empty there.",
             fix=did_you_mean(column, fields) if fields else "",
         )

@@ -69,13 +69,33 @@ class Converted:
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """How the rows of one source become rows of the file."""
+class Plan:
+    """How the rows of one source become rows of the file.
+
+    Attributes:
+        rows: the rows as they are read, each time it is called; takes those that cannot be used.
+        shape: makes a row of the file of one; raises `InputError` where that cannot be.
+        read_as, written_as: as in `Converted`.
+    """
 
     rows: Callable[[Refused], Iterator[SourceRow]]
     shape: Callable[[SourceRow], Written]
     read_as: str
     written_as: str
+
+    def written(self, row: SourceRow, kind: FileKind) -> Written:
+        """A row of a file of some kind.
+
+        Raises:
+            InputError: the row cannot be used; the message names it.
+        """
+        try:
+            written = self.shape(row)
+            _check_unicode(written.values, row)
+            kind.check(written.values)
+        except InputError as error:
+            raise InputError(_placed(error.message, row.source), fix=error.fix) from None
+        return written
 
 
 def convert_file(
@@ -107,19 +127,19 @@ def convert_file(
     """
     reporter = reporter or Reporter()
     kind = kind_of(out)
-    target = _target(wish.to, kind, out)
+    target = target_of(wish.to, kind, out)
     for path in (out, refused_file):
         if path is not None and path.exists() and not force:
             raise InputError(f"{path} is there already.", fix="Name another file, or use --force.")
-    files = _files_of(source, base, wish.given)
+    files = files_read(source, base, wish.given)
     if out.exists() and any(out.samefile(file) for file in files):
         raise InputError(f"{out} is the source itself.", fix="Name another file.")
-    plan = _plan(source, base, wish, target)
+    plan = plan_of(source, base, wish, target)
     stamps = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
     key = hash_of([_VERSION, source, stamps, wish.to, wish.given, dict(wish.columns), kind.name])
     with spool_beside(out, key if files else None) as spool:
         try:
-            _fill(spool, plan, kind, _about(files), reporter)
+            _fill(spool, plan, kind, lines_of(files), reporter)
         finally:
             if refused_file is not None:
                 spool.refused_file.touch()
@@ -135,12 +155,12 @@ def convert_file(
             )
         with reporter.work(f"writing {out.name}", 1) as bar:
             lost = Counter(spool.lost)
-            write_atomically(out, lambda part: _finish(spool, kind, part, lost))
+            write_atomically(out, lambda part: finish(spool, kind, part, lost))
             bar.advance()
         return Converted(out, spool.written, plan.read_as, plan.written_as, lost, spool.refused)
 
 
-def _fill(spool: Spool, plan: _Plan, kind: FileKind, about: int, reporter: Reporter) -> None:
+def _fill(spool: Spool, plan: Plan, kind: FileKind, about: int, reporter: Reporter) -> None:
     earlier = spool.taken
     if earlier:
         reporter.say(f"Going on behind row {earlier:,}, where an earlier call stopped.")
@@ -154,12 +174,9 @@ def _fill(spool: Spool, plan: _Plan, kind: FileKind, about: int, reporter: Repor
                     spool.go_on()
                 continue
             try:
-                written = plan.shape(row)
-                _check_unicode(written.values, row)
-                kind.check(written.values)
+                written = plan.written(row, kind)
             except InputError as error:
-                named_error = InputError(_placed(error.message, row.source), fix=error.fix)
-                spool.refused.add(row.source, named_error)
+                spool.refused.add(row.source, error)
             else:
                 spool.add(written.values)
                 spool.lost.update(written.lost)
@@ -170,7 +187,8 @@ def _placed(message: str, source: str) -> str:
     return message if source in message else f"{source}: {message}"
 
 
-def _finish(spool: Spool, kind: FileKind, part: Path, lost: Counter[str]) -> None:
+def finish(spool: Spool, kind: FileKind, part: Path, lost: Counter[str]) -> None:
+    """Make the file of the rows in the spool; what its kind cannot hold is counted."""
     if kind.as_lines:
         spool.flush()
         spool.rows_file.replace(part)
@@ -182,8 +200,12 @@ def _copy(source: Path, part: Path) -> None:
     shutil.copyfile(source, part)
 
 
-def _target(to: str, kind: FileKind, out: Path) -> Format | None:
-    """The format that rows are written in; None where they keep their columns."""
+def target_of(to: str, kind: FileKind, out: Path) -> Format | None:
+    """The format that rows are written in; None where they keep their columns.
+
+    Raises:
+        InputError: it is none that is written, or a kind that is not the file's.
+    """
     name = to.strip().lower().replace("_", "-")
     if name == kind.name or name.removeprefix(".") == out.suffix[1:].lower():
         return None
@@ -203,7 +225,12 @@ def _target(to: str, kind: FileKind, out: Path) -> Format | None:
     raise InputError(f"Unknown format {to!r}.", fix=did_you_mean(name, [*written, *kinds()]))
 
 
-def _plan(source: str, base: Path, wish: Wish, target: Format | None) -> _Plan:
+def plan_of(source: str, base: Path, wish: Wish, target: Format | None) -> Plan:
+    """How a source is converted; its first rows are looked at.
+
+    Raises:
+        InputError: it cannot be read, or has not what the target needs.
+    """
     if wish.columns:
         return _mapped_plan(source, base, wish, target)
     found = detect(source, base, format=wish.given, refused=Refused())
@@ -218,7 +245,7 @@ def _plan(source: str, base: Path, wish: Wish, target: Format | None) -> _Plan:
         return stream_rows(source, base, format=wish.given or "auto", refused=refused)
 
     if target is None:
-        return _Plan(raw if own else formed, _as_it_is, found.sentence, title)
+        return Plan(raw if own else formed, _as_it_is, found.sentence, title)
     if found.format is None:
         raise InputError(
             f"{source} is a plain table, and {target.title} needs to know what its columns are.",
@@ -227,11 +254,11 @@ def _plan(source: str, base: Path, wish: Wish, target: Format | None) -> _Plan:
         )
     if found.format.name == target.name and own:
         # its own columns say more than messages do: Alpaca's input stands by itself
-        return _Plan(raw, _checked(found.format, source, base), found.sentence, title)
-    return _Plan(formed, _writing(target, found.recipe), found.sentence, title)
+        return Plan(raw, _checked(found.format, source, base), found.sentence, title)
+    return Plan(formed, _writing(target, found.recipe), found.sentence, title)
 
 
-def _mapped_plan(source: str, base: Path, wish: Wish, target: Format | None) -> _Plan:
+def _mapped_plan(source: str, base: Path, wish: Wish, target: Format | None) -> Plan:
     rename, means = mapped(wish.columns)
     given = wish.given or means
     of_lines = named(given)[0].of_lines
@@ -252,8 +279,8 @@ def _mapped_plan(source: str, base: Path, wish: Wish, target: Format | None) -> 
     sentence = f"{source}: {said}."
     if target is None or of_lines:
         shape = _as_it_is if target is None else _writing(target, None)
-        return _Plan(renamed, shape, sentence, target.title if target else "a table")
-    return _Plan(formed, _writing(target, None), sentence, target.title)
+        return Plan(renamed, shape, sentence, target.title if target else "a table")
+    return Plan(formed, _writing(target, None), sentence, target.title)
 
 
 def _unpacked(row: SourceRow) -> SourceRow:
@@ -332,7 +359,7 @@ def _encodes(value: object) -> bool:
     return all(map(_encodes, value)) if isinstance(value, list) else True
 
 
-def _files_of(source: str, base: Path, given: str | None) -> list[Path]:
+def files_read(source: str, base: Path, given: str | None) -> list[Path]:
     """The files of a source, sorted; none for a hub's and for parallel ones named together."""
     format = None if given in (None, "auto") else given
     path = find_reader(source, base, format=format)[0].path
@@ -341,7 +368,7 @@ def _files_of(source: str, base: Path, given: str | None) -> list[Path]:
     return [path] if path.is_file() else []
 
 
-def _about(files: list[Path]) -> int:
+def lines_of(files: list[Path]) -> int:
     """About how many rows there are: lines of text, and a guess by size where there are none."""
     lines = 0
     for file in files:

@@ -2,172 +2,194 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
+import numpy.typing as npt
+
 from luthier.data.columns import Columns
-from luthier.data.shares import allocate, pick, rank
-from luthier.data.stratify import Unit, distribute
-from luthier.data.units import units_of
+from luthier.data.numbered import Coded, Codes
+from luthier.data.shares import Places, allocate, pick, ranked_at
+from luthier.data.stratify import LabelSets, distribute
+from luthier.data.units import Units, units_of
 from luthier.errors import InputError
 
 #: Fewest rows that a test, or a validation split alone, is cut from.
 FEWEST_FOR_TEST = 10
 FEWEST_FOR_VALIDATION = 5
+_AT_ONCE = 4096
 
 
 def cut_all(
     pool: Columns, wanted: Sequence[tuple[str, int]], seed: int
-) -> tuple[dict[str, list[int]], list[str]]:
+) -> tuple[dict[str, Places], list[str]]:
     """(the rows of each split and of "train", ascending; notes) of cutting each (name, size).
 
     Raises:
         InputError: too few rows, or too few that may be cut apart.
     """
-    by_input = pool.near
-    grouped = any(group is not None for group in pool.groups)
-    together = units_of(by_input, pool.groups)
+    said = pool.said
+    grouped = bool((pool.groups >= 0).any())
+    together = units_of(pool.near, pool.groups)
     groups = units_of(pool.groups) if grouped else together
-    _check_enough(pool, groups if grouped else together, [name for name, _ in wanted])
-    chosen: dict[str, list[int]] = {name: [] for name, _ in wanted}
-    dropped: set[int] = set()
+    _check_enough(pool, groups, [name for name, _ in wanted])
+    chosen: dict[str, Places] = {name: np.zeros(0, np.int64) for name, _ in wanted}
+    dropped = 0
     if len(together) > len(wanted):
         chosen = _cut_units(pool, together, wanted, seed)
     if grouped and any(2 * len(chosen[name]) < size for name, size in wanted):
         # Frequent inputs chain most groups together: cut groups, and repeats leave training.
+        del together
         chosen = _cut_units(pool, groups, wanted, seed)
-        seen: set[int] = set()
+        seen = np.zeros(int(pool.near.max()) + 1, bool)
         for name in ("test", "validation", "train"):
-            here = [index for index in chosen.get(name, ()) if by_input[index] not in seen]
-            dropped |= set(chosen.get(name, ())) - set(here)
-            seen |= {by_input[index] for index in here}
             if name in chosen:
+                here = chosen[name][~seen[pool.near[chosen[name]]]]
+                dropped += len(chosen[name]) - len(here)
+                seen[pool.near[here]] = True
                 chosen[name] = here
-        if len(dropped) > len(chosen["train"]):
+        if dropped > len(chosen["train"]):
             raise InputError(
-                f"{len(dropped)} of {len(pool)} training rows repeat an input from another group, "
+                f"{dropped} of {len(pool)} {said.rows} repeat an input from another group, "
                 "so no cut can keep both the groups and the repeats on one side.",
-                fix="Remove the repeats, name another column as `data.group`, or give "
-                + f"{' and '.join(f'`data.{name}`' for name, _ in wanted)}.",
+                fix=f"Remove the repeats, name another column as {said.group}"
+                f"{said.or_give([name for name, _ in wanted])}.",
             )
     notes = []
     for name, size in wanted:
-        got = len(chosen[name])
+        rows = chosen[name]
+        got = len(rows)
         if 4 * got < size:
             raise InputError(
-                f"Only {got} of {len(pool)} training rows could be cut for {name} ({size} are "
+                f"Only {got} of {len(pool)} {said.rows} could be cut for {name} ({size} are "
                 "wanted): most rows share a group or an input, and those are not cut apart.",
-                fix=f"Give `data.{name}`, or name another column as `data.group`.",
+                fix=f"Name another column as {said.group}{said.or_give([name])}.",
             )
         aside = f" ({size} are wanted; groups and repeats stay whole)" * (10 * got < 9 * size)
         if got > size:
-            rows = sorted(chosen[name])
-            classes = [pool.classes[i] for i in rows] if pool.classes else None
-            kept = pick([pool.ids[i] for i in rows], classes, size, 0, f"{seed}:{name}")
-            chosen[name] = [rows[i] for i in kept]
+            classes = pool.classes and replace(pool.classes, codes=pool.classes.codes[rows])
+            ids = [pool.ids[row] for row in rows.tolist()]
+            chosen[name] = rows[pick(ids, classes, size, 0, f"{seed}:{name}")]
             aside = f"; {got - size} more rows of their groups are left out"
-        notes.append(f"{name}: {len(chosen[name])} of {len(pool)} training rows were cut{aside}.")
+        notes.append(f"{name}: {len(chosen[name])} of {len(pool)} {said.rows} were cut{aside}.")
     if dropped:
         notes.append(
-            f"{len(dropped)} rows repeat an input of the test or of validation from another "
+            f"{dropped} rows repeat an input of the test or of validation from another "
             "group, and were left out."
         )
-    return {name: sorted(rows) for name, rows in chosen.items()}, notes
+    return chosen, notes
 
 
 def _cut_units(
-    pool: Columns, units: Sequence[Unit], wanted: Sequence[tuple[str, int]], seed: int
-) -> dict[str, list[int]]:
-    """The rows of each wanted split, and of "train", as indices into the pool."""
-    left = list(units)
-    chosen = {}
-    for cuts_to_come, (name, size) in zip(range(len(wanted), 0, -1), wanted, strict=True):
-        salt = f"{seed}:{name}"
+    pool: Columns, units: Units, wanted: Sequence[tuple[str, int]], seed: int
+) -> dict[str, Places]:
+    """The rows of each wanted split, and of "train", ascending."""
+    least = units.least(pool.ids)
+    kinds = None
+    if pool.several is None and pool.classes is not None:
+        kinds = Coded(pool.classes.names, units.classes(pool.classes))
+    left = np.arange(len(units), dtype=np.int32)
+    side = np.full(len(units), len(wanted), np.int8)
+    for number, (name, size) in enumerate(wanted):
+        # ids are unique, so no two units are at one place of the order
+        ranked = left[ranked_at(pool.ids, least[left], f"{seed}:{name}")]
+        leave = len(wanted) - number
         if pool.several is not None:
-            taken = _cut_labels(pool, left, size, cuts_to_come, salt)
+            taken = _cut_labels(pool.several, units, ranked, size, leave)
         else:
-            taken = _cut(pool, left, size, cuts_to_come, salt)
-        left = [unit for unit in left if unit not in taken]
-        chosen[name] = [index for unit in taken for index in unit]
-    chosen["train"] = [index for unit in left for index in unit]
-    return chosen
+            taken = _cut(kinds, units, ranked, size, leave)
+        side[taken] = number
+        left = np.flatnonzero(side == len(wanted)).astype(np.int32)
+        del ranked
+    del left, least
+    side = side[units.of]
+    names = [*(name for name, _ in wanted), "train"]
+    return {name: np.flatnonzero(side == number) for number, name in enumerate(names)}
 
 
-def _check_enough(pool: Columns, units: Sequence[Unit], cuts: Sequence[str]) -> None:
+def _check_enough(pool: Columns, units: Units, cuts: Sequence[str]) -> None:
     fewest = FEWEST_FOR_TEST if "test" in cuts else FEWEST_FOR_VALIDATION
     what = " and ".join(cuts)
-    fix = f"Add rows, or give {' and '.join(f'`data.{name}`' for name in cuts)}."
+    fix = f"Add rows{pool.said.or_give(cuts)}."
     if len(pool) < fewest:
         raise InputError(
-            f"{len(pool)} training rows are too few to cut {what} from (at least {fewest}).",
+            f"{len(pool)} {pool.said.rows} are too few to cut {what} from (at least {fewest}).",
             fix=fix,
         )
     if len(units) < len(cuts) + 1:
         several = len(units) != 1
         raise InputError(
-            f"The {len(pool)} training rows fall into {len(units)} set{'s' * several} that share "
-            f"a group or an input and are not cut apart: too few for training, {what}.",
+            f"The {len(pool)} {pool.said.rows} fall into {len(units)} set{'s' * several} that "
+            f"share a group or an input and are not cut apart: too few for training, {what}.",
             fix=fix,
         )
 
 
-def _cut(pool: Columns, units: Sequence[Unit], size: int, leave: int, salt: str) -> set[Unit]:
+def _cut(kinds: Coded | None, units: Units, ranked: Codes, size: int, leave: int) -> Codes:
     """Units of about `size` rows together, each class in proportion; never a class's last unit.
 
     At least `leave` units are left over for what is cut after this and for training.
+
+    Args:
+        kinds: [all units] the class of each; None for one class.
+        units: all units.
+        ranked: those that are left, in the order in which they are taken.
     """
-    ranked = sorted(units, key=lambda unit: rank(salt, min(pool.ids[index] for index in unit)))
-    kind = {unit: _class_of(pool, unit) for unit in ranked}
-    rows: Counter[str] = Counter()
-    for unit in ranked:
-        rows[kind[unit]] += len(unit)
-    quota = allocate(rows, size, 1)
-    left = Counter(kind.values())
-    taken: set[Unit] = set()
+    names = kinds.names if kinds else ("",)
+    kind = kinds.codes[ranked] if kinds else np.zeros(len(ranked), np.int32)
+    sizes = units.sizes[ranked]
+    rows = np.bincount(kind, sizes, minlength=len(names)).astype(np.int64).tolist()
+    shares = allocate(
+        {name: count for name, count in zip(names, rows, strict=True) if count}, size, 1
+    )
+    quota = [shares.get(name, 0) for name in names]
+    left = np.bincount(kind, minlength=len(names)).tolist()
+    taken = np.zeros(len(ranked), bool)
+    count = 0
     free = size
     for by_class in (True, False):  # first each class its share, then whatever fits
-        for unit in ranked:
-            name = kind[unit]
-            room = min(free, quota[name]) if by_class else free
-            spare = left[name] > 1 and len(ranked) - len(taken) > leave
-            if spare and unit not in taken and len(unit) <= room:
-                taken.add(unit)
-                free -= len(unit)
-                quota[name] -= len(unit)
-                left[name] -= 1
+        for place, code, length in _open(taken, kind, sizes):
+            room = min(free, quota[code]) if by_class else free
+            if not free or len(ranked) - count <= leave:
+                break
+            if left[code] > 1 and length <= room:
+                taken[place] = True
+                count += 1
+                free -= length
+                quota[code] -= length
+                left[code] -= 1
     if free * 2 > size:  # what is left are units larger than the split should be: one of those
-        rest = [unit for unit in ranked if unit not in taken]
-        smallest = min(rest, key=len)
-        if not taken or (len(rest) > leave and 2 * len(smallest) <= sum(map(len, rest))):
-            taken.add(smallest)
-    return taken
+        rest = np.flatnonzero(~taken)
+        smallest = rest[np.argmin(sizes[rest])]
+        if not count or (len(rest) > leave and 2 * sizes[smallest] <= sizes[rest].sum()):
+            taken[smallest] = True
+    chosen: Codes = ranked[taken]
+    return chosen
 
 
-def _class_of(pool: Columns, unit: Unit) -> str:
-    if pool.classes is None:
-        return ""
-    if len(unit) == 1:
-        return pool.classes[unit[0]]
-    counts = Counter(pool.classes[index] for index in unit)
-    return min(counts, key=lambda output: (-counts[output], output))
+def _open(
+    taken: npt.NDArray[np.bool_], kind: Codes, sizes: Codes
+) -> Iterator[tuple[int, int, int]]:
+    """(place, class, rows) of each unit that is not taken when its turn comes."""
+    for first in range(0, len(taken), _AT_ONCE):
+        some = first + np.flatnonzero(~taken[first : first + _AT_ONCE])
+        yield from zip(some.tolist(), kind[some].tolist(), sizes[some].tolist(), strict=True)
 
 
-def _cut_labels(
-    pool: Columns, units: Sequence[Unit], size: int, leave: int, salt: str
-) -> set[Unit]:
+def _cut_labels(several: LabelSets, units: Units, ranked: Codes, size: int, leave: int) -> Codes:
     """As `_cut`, of rows that have several labels each."""
-    ranked = sorted(units, key=lambda unit: rank(salt, min(pool.ids[index] for index in unit)))
-    ranked = [unit for unit in ranked if len(unit) <= size]
-    rows = sum(map(len, units))
+    rows = int(units.sizes[ranked].sum())
     share = size / max(rows, 1)
-    kept = ranked[: max(0, len(units) - leave)]
-    return set(distribute(kept, pool.several, [share, 1 - share])[0])
+    kept = ranked[units.sizes[ranked] <= size][: max(0, len(ranked) - leave)]
+    taken: Codes = kept[distribute(kept, units, several, [share, 1 - share]) == 0]
+    return taken
 
 
 def cut_by_time(
     pool: Columns, wanted: Sequence[tuple[str, int]], column: str
-) -> tuple[dict[str, list[int]], list[str]]:
+) -> tuple[dict[str, Places], list[str]]:
     """The newest rows are the test, the newest of the rest validation; see `cut_all`.
 
     Rows of one time are not cut apart: they go to the older side, unless that would take more than
@@ -178,58 +200,73 @@ def cut_by_time(
         InputError: too few rows, or too few different times.
     """
     assert pool.times is not None
-    times = pool.times
-    order = sorted(range(len(pool)), key=lambda row: (times[row], pool.ids[row]))
-    chosen: dict[str, list[int]] = {}
+    said = pool.said
+    order = np.argsort(pool.times, kind="stable")
+    times = pool.times[order]
+    chosen: dict[str, Places] = {}
     notes = []
     stop = len(order)
     for name, size in wanted:
         start = stop - size
-        edge = times[order[start]] if start >= 0 else 0.0
-        tied = 0 < start < stop and times[order[start - 1]] == edge
+        edge = times[start] if start >= 0 else 0.0
+        tied = 0 < start < stop and times[start - 1] == edge
         if tied:
-            later = next((i for i in range(start, stop) if times[order[i]] > edge), stop)
-            earlier = next((i for i in range(start, -1, -1) if times[order[i]] < edge), -1) + 1
+            later = start + int(np.searchsorted(times[start:stop], edge, "right"))
+            earlier = int(np.searchsorted(times, edge, "left"))
             start = later if 2 * (stop - later) >= size else earlier
         if start <= 0 or start >= stop:
             raise InputError(
-                f"{name} cannot be cut by `data.split.time: {column}`: of {stop} rows too many "
-                "have one time.",
-                fix="Name a column with finer times, or ask for another size in `data.split`.",
+                f"{name} cannot be cut by `{said.key.format('time')}: {column}`: of {stop} rows "
+                "too many have one time.",
+                fix=f"Name a column with finer times, or ask for another size in {said.sizes}.",
             )
         chosen[name] = order[start:stop]
         aside = f"; {size} are wanted, and rows of one time stay together" if tied else ""
         notes.append(
-            f"{name}: {stop - start} of {len(pool)} training rows were cut, from "
-            f"{_shown(times[order[start]])} to {_shown(times[order[stop - 1]])}{aside}."
+            f"{name}: {stop - start} of {len(pool)} {said.rows} were cut, from "
+            f"{_shown(times[start])} to {_shown(times[stop - 1])}{aside}."
         )
         stop = start
     chosen["train"] = order[:stop]
-    seen_inputs: set[int] = set()
-    seen_groups: set[str | None] = set()
+    seen = Like(pool)
     dropped = 0
     names = [*(name for name, _ in wanted), "train"]
     for name, older in pairwise(names):
-        seen_inputs |= {pool.near[row] for row in chosen[name]}
-        seen_groups |= {pool.groups[row] for row in chosen[name]} - {None}
-        kept = [
-            row
-            for row in chosen[older]
-            if pool.near[row] not in seen_inputs and pool.groups[row] not in seen_groups
-        ]
+        seen.add(chosen[name])
+        kept = seen.unlike(chosen[older])
         dropped += len(chosen[older]) - len(kept)
         chosen[older] = kept
-        if not kept:
+        if not len(kept):
             raise InputError(
                 f"Every {older} row shares a group or an input with newer rows.",
-                fix="Name another column as `data.group`, or do not cut by time.",
+                fix=f"Name another column as {said.group}, or do not cut by time.",
             )
     if dropped:
         notes.append(
             f"{dropped} older row{'s' * (dropped != 1)} repeat{'s' * (dropped == 1)} an input or a "
             "group of newer splits, or nearly so, and were left out."
         )
-    return {name: sorted(rows) for name, rows in chosen.items()}, notes
+    return {name: np.sort(rows) for name, rows in chosen.items()}, notes
+
+
+class Like:
+    """Which rows share a group, an input or a near-duplicate with some."""
+
+    def __init__(self, pool: Columns) -> None:
+        self._pool = pool
+        self._inputs = np.zeros(int(pool.near.max(initial=-1)) + 1, bool)
+        self._groups = np.zeros(int(pool.groups.max(initial=-1)) + 2, bool)
+
+    def add(self, rows: Places) -> None:
+        """Some rows."""
+        self._inputs[self._pool.near[rows]] = True
+        self._groups[self._pool.groups[rows] + 1] = True
+        self._groups[0] = False  # of rows that stand alone
+
+    def unlike(self, rows: Places) -> Places:
+        """Those of the rows that share nothing with what was added."""
+        inputs, groups = self._pool.near[rows], self._pool.groups[rows] + 1
+        return rows[~self._inputs[inputs] & ~self._groups[groups]]
 
 
 def _shown(time: float) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from luthier.data.columns import Columns, columns_of
 from luthier.data.examples import Example
-from luthier.data.shares import rank
-from luthier.data.stratify import distribute
+from luthier.data.shares import ranked_at
+from luthier.data.stratify import distribute, one_each
 from luthier.data.units import units_of
 from luthier.errors import InputError
 from luthier.task_sections import Split
@@ -42,16 +45,13 @@ def folds(
     columns = columns_of(examples, split or Split(), stratify=stratify)
     assigned = assign_folds(columns, k, seed)
     return [
-        (
-            [row for row, other in enumerate(assigned) if other != fold],
-            [row for row, other in enumerate(assigned) if other == fold],
-        )
+        (np.flatnonzero(assigned != fold).tolist(), np.flatnonzero(assigned == fold).tolist())
         for fold in range(k)
     ]
 
 
-def assign_folds(columns: Columns, k: int, seed: int) -> list[int]:
-    """The fold that each row is held out in, 0 to k - 1; see `folds`.
+def assign_folds(columns: Columns, k: int, seed: int) -> npt.NDArray[np.int32]:
+    """[rows] the fold that each is held out in, 0 to k - 1; see `folds`.
 
     Raises:
         InputError: fewer sets of rows that stay together than folds.
@@ -63,16 +63,12 @@ def assign_folds(columns: Columns, k: int, seed: int) -> list[int]:
             f"and are not cut apart: too few for {k} folds.",
             fix="Take fewer folds, or name another column as the group.",
         )
-    first = {unit: rank(f"{seed}:folds", min(columns.ids[row] for row in unit)) for unit in units}
     # large ones first, while there is room everywhere
-    ordered = sorted(units, key=lambda unit: (-len(unit), first[unit]))
+    order = ranked_at(columns.ids, units.least(columns.ids), f"{seed}:folds")
+    order = order[np.argsort(-units.sizes[order], kind="stable")]
     labels = columns.several
     if labels is None and columns.classes is not None:
-        labels = [(name,) for name in columns.classes]
-    parts = distribute(ordered, labels, [1 / k] * k)
-    assigned = [0] * len(columns)
-    for fold, part in enumerate(parts):
-        for unit in part:
-            for row in unit:
-                assigned[row] = fold
-    return assigned
+        labels = one_each(columns.classes)
+    fold_of = np.empty(len(units), np.int32)
+    fold_of[order] = distribute(order, units, labels, [1 / k] * k)
+    return fold_of[units.of]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +33,19 @@ class Frozen:
     path: Path
     rows: dict[str, Counter[str]]
 
-    def find(self, name: str, hashes: Sequence[str], free: Iterable[int]) -> tuple[list[int], int]:
+    def holds(self, row: str, names: Iterable[str]) -> bool:
+        """Whether one of these splits has a row of this hash."""
+        return any(row in self.rows[name] for name in names)
+
+    def find(
+        self, name: str, hashes: Mapping[int, str], free: Iterable[int]
+    ) -> tuple[list[int], int]:
         """(the rows of a split among those that are free, how many of its rows are gone).
+
+        Args:
+            name: of the split.
+            hashes: of the rows.
+            free: rows, in the order in which they are taken.
 
         Raises:
             InputError: more than half of the rows are gone, so these are other data.

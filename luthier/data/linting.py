@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, cast
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 from luthier.data.examples import Example, Splits
+from luthier.data.refused import Refused
 from luthier.data.stored import Joined
-from luthier.progress import Reporter
+from luthier.progress import Reporter, Within
 from luthier.registry import Registry
 from luthier.task import Task
 
@@ -116,6 +117,8 @@ class LintContext:
         render: an example as it will be trained, or None when no tokenizer is at hand.
         embed: unit vectors (n, d) of n texts by a sentence encoder, or None when none is at hand
             without a download.
+        refused: the rows of the sources that were left out (`data.refused: skip`).
+        reporter: hears of long work inside a lint.
     """
 
     task: Task
@@ -125,6 +128,8 @@ class LintContext:
     context_length: int | None = None
     render: Callable[[Example], Rendered] | None = None
     embed: Callable[[Sequence[str]], Any] | None = None
+    refused: Refused = field(default_factory=Refused)
+    reporter: Reporter = field(default_factory=Reporter, repr=False, compare=False)
     _kept: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -160,17 +165,47 @@ Lint = Callable[[LintContext], Iterable[Finding]]
 LINTS: Registry[Lint] = Registry("lint", "luthier.data.lints")
 
 
-def lint(context: LintContext, reporter: Reporter | None = None) -> list[Finding]:
+class Keeps(Protocol):
+    """Keeps what lints found, by name, from one check to the next."""
+
+    def get(self, name: str) -> list[Finding] | None:
+        """What a lint found before; None where it was not finished."""
+
+    def put(self, name: str, findings: Sequence[Finding]) -> None:
+        """Keep what a lint found."""
+
+
+def lint(
+    context: LintContext, reporter: Reporter | None = None, kept: Keeps | None = None
+) -> list[Finding]:
     """What all lints find, errors first, then warnings, then notes; within each by count.
 
-    What the combined judgement says comes before all. `reporter` hears which lint is under way.
+    What the combined judgement says comes before all.
+
+    Args:
+        context: what they look at.
+        reporter: hears which lint is under way.
+        kept: has what lints found that were finished before, and gets what others find.
     """
+    reporter = reporter or Reporter()
     found: list[Finding] = []
     lints = list(LINTS)
-    with (reporter or Reporter()).work("checking the data", len(lints)) as bar:
+    earlier = {name: kept.get(name) for name, _ in lints} if kept else {}
+    if done := sum(one is not None for one in earlier.values()):
+        reporter.say(
+            f"{done} of {len(lints)} lints were finished before, on the same data and settings; "
+            "what they found is taken from the cache."
+        )
+    with reporter.work("checking the data", len(lints)) as bar:
         for name, check in lints:
             bar.note(name.replace("_", " "))
-            found += check(context)
+            findings = earlier.get(name)
+            if findings is None:
+                inside = Within(bar, name.replace("_", " "))
+                findings = list(check(replace(context, reporter=inside)))
+                if kept:
+                    kept.put(name, findings)
+            found += findings
             bar.advance()
     return sorted(
         found, key=lambda f: (_ORDER.index(f.severity), f.lint != COMBINED, -f.count, f.lint)

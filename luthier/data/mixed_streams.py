@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from luthier.data.mixtures import turn_by_turn
 from luthier.errors import InputError
 
 T = TypeVar("T")
@@ -101,12 +102,7 @@ def mixed(
             f"The shares of a mixture are {shares}.", fix="Each is above 0, and they add up to 1."
         )
     streams = [_endless(source, buffer, seed) for source in sources]
-    drawn = [0] * len(sources)
-    step = 0
-    while True:
-        step += 1
-        turn = max(range(len(sources)), key=lambda i: (shares[i] * step - drawn[i], -i))
-        drawn[turn] += 1
+    for step, turn in enumerate(turn_by_turn(shares), 1):
         row, epoch = next(streams[turn])
         if step > start:
             yield Drawn(row, names[turn], epoch)

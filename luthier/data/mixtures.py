@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count, islice
 
 from luthier.data.examples import Example, Message
 from luthier.data.held_out import without_tests
@@ -112,14 +113,17 @@ def turns(parts: Sequence[float], total: int) -> list[int]:
         parts: the share of each task, adding up to 1.
         total: draws.
     """
+    return list(islice(turn_by_turn(parts), total))
+
+
+def turn_by_turn(parts: Sequence[float]) -> Iterator[int]:
+    """`turns`, one after another without end."""
     drawn = [0] * len(parts)
-    order = []
-    for step in range(1, total + 1):
-        behind = [part * step - count for part, count in zip(parts, drawn, strict=True)]
+    for step in count(1):
+        behind = [part * step - already for part, already in zip(parts, drawn, strict=True)]
         chosen = max(range(len(parts)), key=lambda task: (behind[task], -task))
         drawn[chosen] += 1
-        order.append(chosen)
-    return order
+        yield chosen
 
 
 def draw(sizes: Sequence[int], parts: Sequence[float], total: int, seed: int) -> list[int]:

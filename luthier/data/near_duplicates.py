@@ -24,16 +24,17 @@ share every piece: then each is compared with its nearest by MinHash (Broder 199
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from luthier.data.near_keys import AT_ONCE, keys_of
+from luthier.data.numbered import Codes, Keys
 from luthier.data.word_distance import within
 from luthier.data.words import Indices, Words, mix
+from luthier.progress import Reporter
 
 #: The share of words that may differ.
 SHARE = 0.1
@@ -44,15 +45,9 @@ SHORT = 10
 SAME_PATTERN = 3
 #: Most pieces of a text that are hashed.
 MOST_PIECES = 6
-#: Keys sorted at a time; more are worked on in several passes over the texts.
-AT_ONCE = 4_000_000
 #: All pairs of so many texts that share a piece are compared; of more, neighbours are.
 SMALL = 32
 NEIGHBOURS = 8
-
-Keys = npt.NDArray[np.uint64]
-_BASE = 0xD1342543DE82EF95
-_INVERSE = pow(_BASE, -1, 1 << 64)
 
 
 @dataclass(frozen=True)
@@ -98,71 +93,98 @@ class Twins:
             is)}.
     """
 
-    equal: Indices
-    cluster: Indices
+    equal: Codes
+    cluster: Codes
     across: dict[tuple[int, int], dict[int, tuple[int, bool]]]
 
 
-def clusters(texts: Iterable[str], nearness: Nearness = NEAR) -> Indices:
+def clusters(texts: Iterable[str], nearness: Nearness = NEAR) -> Codes:
     """[rows]: `Twins.cluster` of texts."""
     return find_twins(texts, nearness).cluster
 
 
-def find_twins(texts: Iterable[str], nearness: Nearness = NEAR, sides: Sequence[int] = ()) -> Twins:
+def find_twins(
+    texts: Iterable[str],
+    nearness: Nearness = NEAR,
+    sides: Sequence[int] = (),
+    reporter: Reporter | None = None,
+) -> Twins:
     """Find equal and near texts.
 
-    Time grows with the words of the texts, memory by some hundred bytes with every distinct text.
+    Time grows with the words of the texts; memory by some 60 bytes with every distinct text.
 
     Args:
         texts: of all sides, one side after another.
         nearness: what counts as near.
         sides: how many texts each side has (training, validation, test); without it there is one.
+        reporter: hears how far the search is, once the texts are read.
     """
     words = Words(texts)
     words.without_common_ends()
-    starts = np.concatenate(([0], np.cumsum(np.array(sides or [len(words.text_of)], np.int64))))
-    # for each side the first row of each distinct text, or -1
-    first = np.full((max(1, len(sides)), len(words)), -1, np.int64)
-    for side in range(len(first)):
-        rows = np.arange(starts[side], starts[side + 1])[::-1]
-        first[side, words.text_of[rows]] = rows
-    held = first >= 0
-    label: Indices = np.arange(len(words), dtype=np.int64)
-    nearest = {
-        (one, other): np.where(held[one], first[other], -1)
-        for one in range(len(first))
-        for other in range(one)
-    }
-    equals = {key: rows.copy() for key, rows in nearest.items()}
-    for left, right in _candidates(words, nearness):
+    nearest = _Nearest(words, sides)
+    label: Codes = np.arange(len(words), dtype=np.int32)
+    for left, right in _candidates(words, nearness, reporter or Reporter()):
         wanted = label[left] != label[right]
-        for (one, other), rows in nearest.items():
-            for a, b in ((left, right), (right, left)):
-                wanted |= held[one][a] & held[other][b] & (rows[a] < 0)
+        nearest.want(wanted, left, right)
         left, right = left[wanted], right[wanted]
         longer = np.maximum(words.lengths[left], words.lengths[right])
         near = within(words, left, right, nearness.allowed_each(longer))
         left, right = left[near], right[near]
         label = _joined(label, left, right)
-        for (one, other), rows in nearest.items():
+        nearest.found(left, right)
+    return Twins(words.row_of[words.text_of], label[words.text_of], nearest.across())
+
+
+class _Nearest:
+    """Rows of one side with their twins on earlier ones; see `Twins.across`."""
+
+    def __init__(self, words: Words, sides: Sequence[int]) -> None:
+        self._words = words
+        many = len(sides) if len(sides) > 1 else 0
+        self._starts = np.concatenate(([0], np.cumsum(np.array(sides[:many], np.int64))))
+        # for each side the first row of each distinct text, or -1
+        self._first = np.full((many, len(words)), -1, np.int32)
+        for side in range(many):
+            rows = np.arange(self._starts[side], self._starts[side + 1])[::-1]
+            self._first[side, words.text_of[rows]] = rows
+        self._held = self._first >= 0
+        self._nearest = {
+            (one, other): np.where(self._held[one], self._first[other], np.int32(-1))
+            for one in range(many)
+            for other in range(one)
+        }
+        self._equals = {key: rows.copy() for key, rows in self._nearest.items()}
+
+    def want(self, wanted: npt.NDArray[np.bool_], left: Indices, right: Indices) -> None:
+        """Mark the pairs that may be a row's first twin."""
+        for (one, other), rows in self._nearest.items():
             for a, b in ((left, right), (right, left)):
-                crosses = held[one][a] & held[other][b] & (equals[one, other][a] < 0)
-                a, b = a[crosses], first[other][b[crosses]]
-                best = np.full(len(rows), np.iinfo(np.int64).max)
+                wanted |= self._held[one][a] & self._held[other][b] & (rows[a] < 0)
+
+    def found(self, left: Indices, right: Indices) -> None:
+        """Take pairs of near texts."""
+        for (one, other), rows in self._nearest.items():
+            for a, b in ((left, right), (right, left)):
+                crosses = self._held[one][a] & self._held[other][b]
+                crosses &= self._equals[one, other][a] < 0
+                a, b = a[crosses], self._first[other][b[crosses]]
+                best = np.full(len(rows), np.iinfo(np.int32).max, np.int32)
                 np.minimum.at(best, a, b)
                 better = a[(rows[a] < 0) | (best[a] < rows[a])]
                 rows[better] = best[better]
-    across = {}
-    for (one, other), rows in nearest.items():
-        texts = words.text_of[starts[one] : starts[one + 1]]
-        equal_row = equals[one, other]
-        across[one, other] = {
-            int(starts[one] + place): (int(rows[text]), bool(equal_row[text] >= 0))
-            for place, text in enumerate(texts.tolist())
-            if rows[text] >= 0
-        }
-    equal: Indices = words.row_of[words.text_of]
-    return Twins(equal, label[words.text_of], across)
+
+    def across(self) -> dict[tuple[int, int], dict[int, tuple[int, bool]]]:
+        across = {}
+        for (one, other), rows in self._nearest.items():
+            start = int(self._starts[one])
+            texts = self._words.text_of[start : self._starts[one + 1]]
+            equal_row = self._equals[one, other]
+            across[one, other] = {
+                start + place: (int(rows[text]), bool(equal_row[text] >= 0))
+                for place, text in enumerate(texts.tolist())
+                if rows[text] >= 0
+            }
+        return across
 
 
 def pieces(words: int, nearness: Nearness) -> list[tuple[int, int]]:
@@ -192,48 +214,64 @@ def pieces(words: int, nearness: Nearness) -> list[tuple[int, int]]:
     return list(found)
 
 
-def _candidates(words: Words, nearness: Nearness) -> Iterator[tuple[Indices, Indices]]:
+def _candidates(
+    words: Words, nearness: Nearness, reporter: Reporter
+) -> Iterator[tuple[Indices, Indices]]:
     """Pairs of distinct texts that share a key, in lots; a pair may come in several lots."""
+    if not (words.lengths >= nearness.least_words).any() or not nearness.share:
+        return
     signs = _minhashes(words)
-    for keys, owners in _keys(words, nearness):
-        order = np.argsort(keys, kind="stable")
-        keys, owners = keys[order], owners[order]
-        # a text with a word twice in a row has one key twice
-        again = (np.diff(keys, prepend=~keys[:1]) == 0) & (np.diff(owners, prepend=-1) == 0)
-        keys, owners = keys[~again], owners[~again]
-        new = np.flatnonzero(np.diff(keys, prepend=~keys[:1]))
-        sizes = np.diff(new, append=len(keys))
-        filled_in = np.repeat(sizes > SAME_PATTERN, sizes) & (words.lengths[owners] < SHORT)
-        keys, owners = keys[~filled_in], owners[~filled_in]
-        new = np.flatnonzero(np.diff(keys, prepend=~keys[:1]))
-        sizes = np.diff(new, append=len(keys))
-        group = np.repeat(np.arange(len(new)), sizes)
-        small = (sizes > 1) & (sizes <= SMALL)
-        yield from _pairs(group, owners, small[group], SMALL - 1)
-        large = np.flatnonzero(sizes[group] > SMALL)
-        if len(large):
-            # texts with one MinHash side by side; equal ones in an order that no file decides
-            which = (keys[large] & np.uint64(3)).astype(np.int64)
-            sign = signs[owners[large], which]
-            order = np.lexsort((words.hashes[owners[large]], sign, group[large]))
-            large = large[order]
-            everything = np.ones(len(large), bool)
-            yield from _pairs(group[large], owners[large], everything, NEIGHBOURS)
+    plan = _planned(words, nearness)
+    # laying out the keys takes about as long as comparing what shares one
+    with reporter.work("looking for near-duplicates", 2 * len(words)) as bar:
+        for keys, owners in keys_of(words, plan, bar):
+            yield from _sharing(words, signs, keys, owners)
+
+
+def _sharing(
+    words: Words, signs: npt.NDArray[np.uint32], keys: Keys, owners: Codes
+) -> Iterator[tuple[Indices, Indices]]:
+    """Pairs among the texts that share one of these keys."""
+    order = np.argsort(keys, kind="stable")
+    keys, owners = keys[order], owners[order]
+    del order
+    # a text with a word twice in a row has one key twice
+    again = (np.diff(keys, prepend=~keys[:1]) == 0) & (np.diff(owners, prepend=-1) == 0)
+    keys, owners = keys[~again], owners[~again]
+    new = np.flatnonzero(np.diff(keys, prepend=~keys[:1]))
+    sizes = np.diff(new, append=len(keys))
+    filled_in = np.repeat(sizes > SAME_PATTERN, sizes) & (words.lengths[owners] < SHORT)
+    kept = np.repeat(sizes > 1, sizes) & ~filled_in
+    keys, owners = keys[kept], owners[kept]
+    new = np.flatnonzero(np.diff(keys, prepend=~keys[:1]))
+    sizes = np.diff(new, append=len(keys))
+    group = np.repeat(np.arange(len(new)), sizes)
+    small = (sizes > 1) & (sizes <= SMALL)
+    yield from _pairs(group, owners, small[group], SMALL - 1)
+    large = np.flatnonzero(sizes[group] > SMALL)
+    if len(large):
+        # texts with one MinHash side by side; equal ones in an order that no file decides
+        which = (keys[large] & np.uint64(3)).astype(np.int64)
+        sign = signs[owners[large], which]
+        order = np.lexsort((words.hashes[owners[large]], sign, group[large]))
+        large = large[order]
+        everything = np.ones(len(large), bool)
+        yield from _pairs(group[large], owners[large], everything, NEIGHBOURS)
 
 
 def _pairs(
-    group: Indices, owners: Indices, wanted: npt.NDArray[np.bool_], reach: int
+    group: Indices, owners: Codes, wanted: npt.NDArray[np.bool_], reach: int
 ) -> Iterator[tuple[Indices, Indices]]:
     """Each pair of a group's owners that stand at most `reach` apart."""
     places = np.flatnonzero(wanted)
-    group, owners = group[places], owners[places].astype(np.int64)
+    group, numbers = group[places], owners[places].astype(np.int64)
     lots: list[npt.NDArray[np.int64]] = []
     held = 0
     for gap in range(1, reach + 1):
         same = np.flatnonzero(group[gap:] == group[:-gap])
         if not len(same):
             break
-        a, b = owners[same], owners[same + gap]
+        a, b = numbers[same], numbers[same + gap]
         low, high = np.minimum(a, b), np.maximum(a, b)
         code = np.unique((low << 32 | high)[low != high])
         lots.append(code)
@@ -250,63 +288,13 @@ def _unpacked(lots: list[npt.NDArray[np.int64]]) -> tuple[Indices, Indices]:
     return code >> 32, code & 0xFFFFFFFF
 
 
-def _keys(words: Words, nearness: Nearness) -> Iterator[tuple[Keys, npt.NDArray[np.int32]]]:
-    """(hashes of pieces with one word left out, the text each is of), in lots: equal hashes are in
-    one lot."""
-    counts = np.bincount(words.lengths) if len(words) else np.zeros(1, np.int64)
-    plan = {
+def _planned(words: Words, nearness: Nearness) -> dict[int, list[tuple[int, int]]]:
+    """The pieces of texts of each length that there is."""
+    return {
         int(length): pieces(int(length), nearness)
-        for length in np.flatnonzero(counts)
+        for length in np.flatnonzero(np.bincount(words.lengths))
         if length >= nearness.least_words
     }
-    total = sum(int(counts[n]) * sum(size + 1 for _, size in cut) for n, cut in plan.items())
-    lots = max(1, -(-total // AT_ONCE))
-    with ExitStack() as stack:
-        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(lots)]
-        for first, hashes, begins, lengths in words.batches():
-            for length in np.unique(lengths).tolist():
-                if not (cut := plan.get(length)):
-                    continue
-                texts = np.flatnonzero(lengths == length)
-                table = hashes[begins[texts][:, None] + np.arange(length)].astype(np.uint64)
-                owners = (texts + first).astype(np.int32)
-                for start, size in cut:
-                    piece = table[:, start : start + size]
-                    if whole := size == length:
-                        # "item 7 is a lamp" and "item 9 is a sofa" fill in one pattern
-                        piece = np.where(piece & np.uint64(1), np.uint64(1), piece)
-                    made = _left_out(piece, whole)
-                    owner = np.repeat(owners, made.shape[1])
-                    flat = made.ravel()
-                    record = np.empty(len(flat), _RECORD)
-                    record["key"], record["owner"] = flat, owner
-                    if lots == 1:
-                        record.tofile(files[0])
-                        continue
-                    lot = (flat >> np.uint64(32)) % np.uint64(lots)
-                    for number, file in enumerate(files):
-                        record[lot == number].tofile(file)
-        for file in files:
-            file.flush()
-            file.seek(0)
-            record = np.fromfile(file, _RECORD)
-            file.truncate(0)
-            yield record["key"].copy(), record["owner"].copy()
-
-
-_RECORD = np.dtype([("key", np.uint64), ("owner", np.int32)])
-
-
-def _left_out(table: npt.NDArray[np.uint64], whole: bool) -> Keys:
-    """[texts, words (+ 1)]: hashes of each row without each of its words (and of all of it)."""
-    size = table.shape[1]
-    powers = np.full(size, np.uint64(_BASE))
-    powers[0] = 1
-    powers = np.multiply.accumulate(powers)
-    sums = np.cumsum(table * powers, axis=1)
-    before = np.concatenate((np.zeros((len(table), 1), np.uint64), sums[:, :-1]), axis=1)
-    without = before + (sums[:, -1:] - sums) * np.uint64(_INVERSE)
-    return mix(np.concatenate((without, sums[:, -1:]), axis=1) if whole else without)
 
 
 def _minhashes(words: Words) -> npt.NDArray[np.uint32]:
@@ -324,7 +312,7 @@ def _minhashes(words: Words) -> npt.NDArray[np.uint32]:
     return signs
 
 
-def _joined(label: Indices, left: Indices, right: Indices) -> Indices:
+def _joined(label: Codes, left: Indices, right: Indices) -> Codes:
     """The labels after each pair's two were made one."""
     if not len(left):
         return label
@@ -334,5 +322,5 @@ def _joined(label: Indices, left: Indices, right: Indices) -> Indices:
     size = int(label.max()) + 1
     links = coo_matrix((np.ones(len(left), bool), (label[left], label[right])), (size, size))
     _, component = connected_components(links, directed=False)
-    joined: Indices = component[label].astype(np.int64)
+    joined: Codes = component[label]
     return joined

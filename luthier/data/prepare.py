@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 from luthier.data.examples import Example, Splits
 from luthier.data.labels import check_labels, check_single_rows, infer_labels
-from luthier.data.reading import SourceRow, read_rows
+from luthier.data.reading import SourceRow, stream_rows
 from luthier.data.recipes import make_examples
+from luthier.data.refused import Refused, RefusedRow
 from luthier.data.sources import reading_note, understood
 from luthier.data.splits import make_splits
-from luthier.data.stored import Joined
+from luthier.data.stored import Joined, Stored, fingerprint
 from luthier.data.streaming import is_large, stored_examples
 from luthier.data.template_rows import fixed_labels, mixing_note, rephrase, rephraser
 from luthier.errors import InputError
+from luthier.files import hash_of
+from luthier.program import program
 from luthier.progress import Reporter
 from luthier.task import Task
 
@@ -27,11 +32,13 @@ class Prepared:
         splits: training, validation and test.
         labels: the labels of a classification, else None.
         notes: what was cut, left out or inferred, one sentence each.
+        refused: rows that could not be used, where the task goes on without them.
     """
 
     splits: Splits
     labels: tuple[str, ...] | None
     notes: tuple[str, ...]
+    refused: Refused = field(default_factory=Refused)
 
 
 def prepare(task: Task, reporter: Reporter | None = None) -> Prepared:
@@ -54,7 +61,9 @@ def prepare(task: Task, reporter: Reporter | None = None) -> Prepared:
             fix="Use `luthier train`; compare what comes of it on a task with questions.",
         )
     notes: list[str] = [*reading_note(task), *mixing_note(data)]
-    train, train_rows = _examples(task, data.train, task.labels, notes, reporter)
+    refused = Refused()
+    read = partial(_examples, task, notes=notes, reporter=reporter, refused=refused)
+    train, train_rows = read(data.train, task.labels)
     # what a template of the library lets the model choose from is the same in every split
     known = task.labels
     if known is None and data.template is not None:
@@ -62,9 +71,9 @@ def prepare(task: Task, reporter: Reporter | None = None) -> Prepared:
     validation = test = None
     validation_rows = test_rows = train_rows
     if data.validation is not None:
-        validation, validation_rows = _examples(task, data.validation, known, notes, reporter)
+        validation, validation_rows = read(data.validation, known)
     if data.test is not None:
-        test, test_rows = _examples(task, data.test, known, notes, reporter)
+        test, test_rows = read(data.test, known)
     labels = None
     classify = task.kind == "classification"
     if classify:
@@ -86,6 +95,8 @@ def prepare(task: Task, reporter: Reporter | None = None) -> Prepared:
         stratify=classify,
         split=data.split,
         lock=task.folder / data.split.lock if data.split.lock else None,
+        reporter=reporter,
+        kept=_kept_cut(task, train, validation, test),
     )
     splits = Splits(
         _phrased(task, splits.train, train_rows, known, True),
@@ -98,7 +109,50 @@ def prepare(task: Task, reporter: Reporter | None = None) -> Prepared:
             f"group: {shared} group{'s' * (shared != 1)} of column {data.group!r} "
             "are in the training file and in the validation or test file."
         )
-    return Prepared(splits, labels, (*notes, *cut))
+    return Prepared(splits, labels, (*notes, *cut), refused)
+
+
+def _kept_cut(
+    task: Task,
+    train: Sequence[Example],
+    validation: Sequence[Example] | None,
+    test: Sequence[Example] | None,
+) -> Path | None:
+    """Where it is kept which rows of a large source were chosen; None for a source that is cut in
+    no time, or whose lock file decides."""
+    if not isinstance(train, Stored) or task.data.split.lock:
+        return None
+    how = task.data.model_dump(mode="json", include={"limit", "split"})
+    others = [None if rows is None else fingerprint(rows) for rows in (validation, test)]
+    name = hash_of([program(), how, task.seed, task.kind == "classification", others])[:24]
+    return train.folder / f"cut-{name}.npz"
+
+
+def refused_rows(
+    task: Task, each: Callable[[RefusedRow], None], reporter: Reporter | None = None
+) -> Refused:
+    """Look for the rows of a task's sources that cannot be used, whatever `data.refused` says.
+
+    Args:
+        task: with examples, not raw text.
+        each: called with every such row.
+        reporter: hears how far reading is.
+
+    Raises:
+        InputError: a source that cannot be read at all, or whose every row lacks a column.
+    """
+    task = task.changed(data=task.to_dict()["data"] | {"refused": "skip"})
+    task = understood(task)
+    refused = Refused(each=each)
+    for source in (task.data.train, task.data.validation, task.data.test):
+        if source is not None:
+            before = refused.count
+            try:
+                _examples(task, source, task.labels, [], reporter, refused)
+            except InputError:
+                if refused.count == before:  # else none of the rows can be used, as is told of each
+                    raise
+    return refused
 
 
 def _examples(
@@ -107,11 +161,31 @@ def _examples(
     labels: tuple[str, ...] | None,
     notes: list[str],
     reporter: Reporter | None,
+    refused: Refused,
 ) -> tuple[Sequence[Example], Sequence[SourceRow]]:
+    """(the examples of a source, its rows where they are in memory); `refused` takes the rows that
+    cannot be used where the task says so."""
+    taking = refused if task.data.refused == "skip" else None
+    before = refused.count
+    rows: list[SourceRow] = []
+    examples: Sequence[Example]
     if task.data.template is None and is_large(source, task.folder):
-        return stored_examples(source, task.folder, task.data, reporter), ()
-    rows = read_rows(source, task.folder, format=task.data.format)
-    return make_examples(rows, task.data, labels=labels, notes=notes), rows
+        examples = stored_examples(source, task.folder, task.data, reporter, taking)
+    else:
+        rows = list(stream_rows(source, task.folder, format=task.data.format, refused=taking))
+        examples = make_examples(rows, task.data, labels=labels, notes=notes, refused=taking)
+    left_out = refused.count - before
+    if left_out and not len(examples):
+        raise InputError(
+            f"{source}: none of its {left_out:,} rows can be used.",
+            fix=f"The first: {refused.rows[min(before, len(refused.rows) - 1)].reason}",
+        )
+    if left_out:
+        notes.append(
+            f"{source}: {left_out:,} of {left_out + len(examples):,} rows cannot be used and were "
+            "left out (`data.refused: skip`); `luthier check TASK --refused` lists them."
+        )
+    return examples, rows
 
 
 def _phrased(

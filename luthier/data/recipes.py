@@ -9,6 +9,7 @@ from typing import Any
 from luthier.data.conversations import split_conversation
 from luthier.data.examples import Conversation, Example, Message
 from luthier.data.reading import MissingColumnError, SourceRow
+from luthier.data.refused import Refused
 from luthier.data.template_rows import TemplateRows
 from luthier.data.templates import compile_template
 from luthier.errors import InputError
@@ -24,6 +25,7 @@ def make_examples(
     *,
     labels: Sequence[str] | None = None,
     notes: list[str] | None = None,
+    refused: Refused | None = None,
 ) -> list[Example]:
     """The examples of one source, in its order.
 
@@ -34,6 +36,7 @@ def make_examples(
         data: how a row becomes an input and an output, and which column names its group.
         labels: what a template of the library lets the model choose from; else those of the rows.
         notes: gets a sentence on each thing that such a template did which was not asked for.
+        refused: takes rows that cannot be used; without it the first of them is an error.
 
     Raises:
         InputError: a template that does not compile or fits no row, a conversation of a wrong
@@ -47,6 +50,10 @@ def make_examples(
             notes += library.notes()
     else:
         convert, used = recipe_of(data)
+    if refused is not None:
+        from luthier.data.skipping import usable_examples
+
+        return list(usable_examples(rows, convert, used, data, refused))
     try:
         converted = [(row, *convert(row)) for row in rows]
     except MissingColumnError as error:

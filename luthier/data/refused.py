@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from luthier.errors import InputError
 from luthier.files import disk_errors
@@ -49,14 +51,45 @@ class Refused:
     count: int = 0
     rows: list[RefusedRow] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
+    _noted: IO[bytes] | None = field(default=None, repr=False)
 
     def add(self, source: str, error: InputError) -> None:
         """Note one row: where it is and why it cannot be used."""
-        row = RefusedRow(source, str(error))
+        self._add(RefusedRow(source, str(error)), _kind(error.message, source))
+
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[IO[bytes]]:
+        """A temporary file that gets the rows which are refused inside the block, for `take`."""
+        with tempfile.SpooledTemporaryFile(max_size=1 << 20) as file:
+            self._noted = file
+            try:
+                yield file
+            finally:
+                self._noted = None
+
+    def take(self, path: Path) -> None:
+        """The rows of a file that `noted` gave, as if they were refused again.
+
+        Raises:
+            InputError: it is not whole.
+        """
+        try:
+            with path.open(encoding="ascii") as lines:
+                for line in lines:
+                    source, reason, kind = json.loads(line)
+                    self._add(RefusedRow(source, reason), kind)
+        except (OSError, ValueError):
+            raise InputError(
+                f"{path} is damaged.", fix=f"Remove the folder {path.parent} and read anew."
+            ) from None
+
+    def _add(self, row: RefusedRow, kind: str) -> None:
+        if self._noted is not None:
+            said = json.dumps([row.source, row.reason, kind], ensure_ascii=True)
+            self._noted.write(said.encode() + b"\n")
         self.count += 1
         if len(self.rows) < MOST_LISTED:
             self.rows.append(row)
-        kind = _kind(error.message, source)
         if kind not in self.reasons and len(self.reasons) >= _MOST_REASONS:
             kind = "other reasons"
         self.reasons[kind] += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from luthier.data.format import Detected, detect
 from luthier.data.reading import READERS
+from luthier.data.refused import Refused
 from luthier.errors import InputError
 from luthier.task import Task
 
@@ -20,7 +21,7 @@ def understood(task: Task) -> Task:
     data = task.data
     if data.format is None or data.tells:
         return task
-    found = detect(data.train, task.folder, format=data.format)
+    found = detect(data.train, task.folder, format=data.format, refused=_taking(task))
     if found.recipe is None:
         raise InputError(
             f"{task.path}: `data` does not say what is asked and what is answered, and the rows do "
@@ -35,7 +36,7 @@ def reading_note(task: Task) -> list[str]:
     data = task.data
     if any(data.train.startswith(name) for name in READERS.names() if name.endswith(":")):
         return []  # a hub is not asked twice
-    found = detect(data.train, task.folder, format=data.format)
+    found = detect(data.train, task.folder, format=data.format, refused=_taking(task))
     if found.format is None:
         return []
     if data.format is not None or found.format.of_lines:  # of lines rows are always made
@@ -45,6 +46,11 @@ def reading_note(task: Task) -> list[str]:
     if found.format.keeps:
         return [looks]
     return [f"{looks} `data.format: {found.format.name}` gives the rows that it means."]
+
+
+def _taking(task: Task) -> Refused | None:
+    """What takes broken rows at a first look, where the task goes on without them."""
+    return Refused() if task.data.refused == "skip" else None
 
 
 def _example(found: Detected) -> str:

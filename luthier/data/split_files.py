@@ -8,23 +8,29 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from luthier.data.columns import Columns, columns_of
-from luthier.data.cutting import cut_all, cut_by_time
 from luthier.data.examples import Example, Message
 from luthier.data.folds import assign_folds
+from luthier.data.frozen import read_frozen, write_frozen
+from luthier.data.names import HashNames
 from luthier.data.plain import plain
-from luthier.data.reading import SourceRow, stream_rows
+from luthier.data.reading import stream_rows
 from luthier.data.refused import Refused
+from luthier.data.shares import Places
 from luthier.data.sizes import rows_of
-from luthier.data.splits import cut_sizes
+from luthier.data.splits import cut_anew, cut_as_before
+from luthier.data.wording import OF_FILE
 from luthier.errors import InputError, did_you_mean
 from luthier.files import folder_atomically, hash_of
-from luthier.progress import Reporter, tracked
+from luthier.progress import Reporter, tracked, tracked_work
 from luthier.task_sections import Limit, Split
 
 #: Columns that are taken for the text that decides what is a near-duplicate, where none is named.
@@ -41,6 +47,9 @@ class Wish:
         text: the column that is compared for repeats; else the one of a usual name, else all.
         folds: how many folds instead of splits.
         seed: what the cut depends on.
+        cuts: which splits are cut, besides training.
+        lock: a file that remembers which rows were cut, by hashes of their content, so that they
+            stay cut when the data grow; written where it is not there.
     """
 
     split: Split
@@ -48,6 +57,8 @@ class Wish:
     text: str | None = None
     folds: int | None = None
     seed: int = 0
+    cuts: tuple[str, ...] = ("test", "validation")
+    lock: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -93,19 +104,20 @@ def split_file(
     reporter = reporter or Reporter()
     refused = Refused() if refused is None else refused
     rows = _Rows(source, base, wish, refused)
-    with reporter.work(f"reading {source}", _about(source, base)) as bar:
-        columns = columns_of(tracked(rows, bar), wish.split, stratify=False)
+    read = tracked_work(reporter, f"reading {source}", _about(source, base), rows)
+    columns = columns_of(
+        read, wish.split, stratify=False, hashed=True, reporter=reporter, said=OF_FILE
+    )
     if wish.folds is not None:
         held_out = assign_folds(columns, wish.folds, wish.seed)
         notes = [f"{wish.folds} folds of {len(columns):,} rows; each row is held out once."]
         files = {fold: f"fold-{fold + 1}" for fold in range(wish.folds)}
     else:
         chosen, notes = _cut(columns, wish)
-        held_out = [-1] * len(columns)
+        held_out = np.full(len(columns), -1, np.int32)
         files = dict(enumerate(chosen))
         for number, (_, places) in enumerate(chosen.items()):
-            for place in places:
-                held_out[place] = number
+            held_out[places] = number
     written: dict[str, int] = {}
     with (
         folder_atomically(out) as part,
@@ -142,19 +154,26 @@ def _about(source: str, base: Path) -> int:
         return 1
 
 
-def _cut(columns: Columns, wish: Wish) -> tuple[dict[str, list[int]], list[str]]:
+def _cut(columns: Columns, wish: Wish) -> tuple[dict[str, Places], list[str]]:
     """(rows of each split, notes)."""
-    sizes = cut_sizes(len(columns), Limit(), True, True, wish.split)
-    wanted = list(sizes.items())
-    if columns.times is not None:
-        return cut_by_time(columns, wanted, wish.split.time or "")
-    try:
-        return cut_all(columns, wanted, wish.seed)
-    except InputError:
-        if wish.split.near_duplicates is not None:
-            raise
-        chosen, notes = cut_all(replace(columns, near=columns.equal), wanted, wish.seed)
-        return chosen, [*notes, "near-duplicates: too many to keep apart; only equal texts are."]
+    lock, names = wish.lock, columns.ids
+    if lock is None:
+        return cut_anew(columns, wish.cuts, Limit(), wish.seed, wish.split)
+    assert isinstance(names, HashNames)
+    if (frozen := read_frozen(lock)) is not None:
+        if set(wish.cuts) != set(frozen.rows):
+            raise InputError(
+                f"{lock} locks the rows of {' and '.join(sorted(frozen.rows))}, and "
+                f"{' and '.join(sorted(wish.cuts))} are asked for.",
+                fix="Ask for the same splits, or name another lock file to cut anew.",
+            )
+        return cut_as_before(columns, wish.cuts, frozen, names.hashes())
+    chosen, notes = cut_anew(columns, wish.cuts, Limit(), wish.seed, wish.split)
+    rows = {
+        name: Counter(names.hash_at(row) for row in chosen[name].tolist()) for name in wish.cuts
+    }
+    write_frozen(lock, rows)
+    return chosen, [*notes, f"{lock.name}: written; these rows stay {' and '.join(wish.cuts)}."]
 
 
 class _Rows:
@@ -170,7 +189,6 @@ class _Rows:
         text: str | None = wish.text
         # what cannot be used is counted the first time
         refused, self._refused = self._refused or Refused(), None
-        repeats: dict[int, int] = {}
         for number, row in enumerate(stream_rows(self._source, self._base, refused=refused)):
             values = row.values
             if number == 0 and text is None:
@@ -183,21 +201,13 @@ class _Rows:
             said = str(values[text]) if text is not None else _all_text(values)
             group = values.get(wish.group) if wish.group else None
             yield Example(
-                id=_id(row, repeats),
+                id=hash_of(plain(row.values))[:16],  # the order of the file does not matter
                 messages=(Message("user", said),),
                 output="",
                 group=None if group is None or str(group).strip() == "" else str(group),
                 source=row.source,
                 fields={name: values[name] for name in kept if values.get(name) is not None},
             )
-
-
-def _id(row: SourceRow, repeats: dict[int, int]) -> str:
-    """An id from the content, so that the order of the file does not matter."""
-    name = hash_of(plain(row.values))[:16]
-    key = int(name, 16)
-    repeats[key] = count = repeats.get(key, 0) + 1
-    return name if count == 1 else f"{name}-{count}"
 
 
 def _all_text(values: Mapping[str, Any]) -> str:

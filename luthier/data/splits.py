@@ -9,18 +9,27 @@ other sizes, another column to stratify by, by time, or the rows that were cut b
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
 
 from luthier.data.columns import Columns, columns_of
-from luthier.data.cutting import cut_all, cut_by_time
+from luthier.data.cutting import Like, cut_all, cut_by_time
 from luthier.data.examples import Example, Splits
 from luthier.data.frozen import Frozen, read_frozen, row_hash, write_frozen
-from luthier.data.shares import pick, rank
+from luthier.data.names import At, Names
+from luthier.data.numbered import Coded, Codes, coded
+from luthier.data.shares import Places, pick, ranked
 from luthier.data.stored import chosen_from
+from luthier.data.wording import OF_TASK, Wording
 from luthier.errors import InputError
+from luthier.files import write_atomically
+from luthier.progress import Reporter
 from luthier.task_sections import Limit, Split
 
 #: (largest, smallest) size of a split that is cut, in rows, unless a limit says else.
@@ -38,6 +47,8 @@ def make_splits(
     stratify: bool,
     split: Split | None = None,
     lock: Path | None = None,
+    reporter: Reporter | None = None,
+    kept: Path | None = None,
 ) -> tuple[Splits, tuple[str, ...]]:
     """Cut what is not given from `train`, then keep to the limits.
 
@@ -57,6 +68,9 @@ def make_splits(
         stratify: keep the shares of the outputs (classes) alike.
         split: how splits are cut, `data.split` of the task.
         lock: the lock file, see `frozen`; it is read where it is there, and written where not.
+        reporter: hears how far the search for near-duplicates is.
+        kept: a file for which rows were chosen: read where it is there, which takes no time, and
+            written where not. Whoever names it vouches that all else is the same.
 
     Returns:
         the splits, and notes on what was cut and left out.
@@ -65,21 +79,43 @@ def make_splits(
         InputError: too few rows, or too few groups, to cut from; a column of `split` that rows
             lack; a lock file that belongs to other data.
     """
-    split = split or Split()
     given = {"train": train, "validation": validation, "test": test}
+    found = _kept(kept) if kept else None
+    if found is None:
+        split = split or Split()
+        found = _placed(given, limit, seed, stratify, split, lock, reporter or Reporter())
+        if kept:
+            _keep(kept, *found)
+    places, notes = found
+    parts = {}
+    for name, rows in given.items():
+        held = train if rows is None else rows
+        parts[name] = chosen_from(held, places[name].tolist())
+    return Splits(parts["train"], parts["validation"], parts["test"]), tuple(notes)
+
+
+def _placed(
+    given: dict[str, Sequence[Example] | None],
+    limit: Limit,
+    seed: int,
+    stratify: bool,
+    split: Split,
+    lock: Path | None,
+    reporter: Reporter,
+) -> tuple[dict[str, Places], list[str]]:
+    """(the rows of each split, as places in the training rows or in its own; notes)."""
+    train = given["train"]
+    assert train is not None
     cuts = [name for name in ("test", "validation") if given[name] is None]
-    chosen: dict[str, list[int]] = {}
+    chosen: dict[str, Places] = {}
     notes: list[str] = []
     columns: Columns | None = None
     if cuts:
-        columns = columns_of(train, split, stratify=stratify)
+        columns = columns_of(train, split, stratify=stratify, reporter=reporter)
         chosen, notes = _cut(train, columns, cuts, limit, seed, split, lock)
-    parts: dict[str, Sequence[Example]] = {}
     for name, rows in given.items():
-        places = chosen.get(name)
-        held: Sequence[Example] = train if places is not None or rows is None else rows
-        if places is None:
-            places = list(range(len(held)))
+        held = train if name in chosen or rows is None else rows
+        places = chosen.setdefault(name, np.arange(len(held)))
         most = getattr(limit, name)
         if name == "train" or (most is not None and len(places) > most):
             known = columns if held is train and columns is not None else None
@@ -88,26 +124,47 @@ def make_splits(
                 notes.append(f"{name}: {most} of {len(places)} rows are used (limit.{name}).")
                 least = 2 if name == "train" else 0
                 kept = pick(ids, classes, most, least, f"{seed}:limit:{name}")
-                places, ids = [places[i] for i in kept], [ids[i] for i in kept]
+                places, ids = places[kept], [ids[place] for place in kept.tolist()]
             if name == "train":
-                order = sorted(range(len(ids)), key=lambda i: rank(f"{seed}:order", ids[i]))
-                places = [places[i] for i in order]
-        parts[name] = chosen_from(held, places)
-    return Splits(parts["train"], parts["validation"], parts["test"]), tuple(notes)
+                places = places[ranked(ids, f"{seed}:order")]
+        chosen[name] = places
+    return chosen, notes
+
+
+def _keep(path: Path, places: dict[str, Places], notes: list[str]) -> None:
+    said = np.frombuffer(json.dumps(notes).encode(), np.uint8)
+
+    def write(part: Path) -> None:
+        with part.open("wb") as file:
+            np.savez(file, notes=said, **places)  # type: ignore[arg-type]
+
+    write_atomically(path, write)
+
+
+def _kept(path: Path) -> tuple[dict[str, Places], list[str]] | None:
+    """What `_keep` wrote; None where it is not there, or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            places = {name: held[name] for name in ("train", "validation", "test")}
+            return places, json.loads(held["notes"].tobytes())
+    except (OSError, ValueError, KeyError, BadZipFile):
+        return None
 
 
 def _named(
-    held: Sequence[Example], places: Sequence[int], columns: Columns | None, stratify: bool
-) -> tuple[list[str], list[str] | None]:
+    held: Sequence[Example], places: Places, columns: Columns | None, stratify: bool
+) -> tuple[Sequence[str], Coded | None]:
     """(ids, classes where they are kept in proportion) of some rows."""
     if columns is not None and (columns.classes is not None or not stratify):
         classes = columns.classes
-        return [columns.ids[i] for i in places], classes and [classes[i] for i in places]
-    ids, outputs = [], []
-    for example in chosen_from(held, places):
-        ids.append(example.id)
+        if classes is not None:
+            classes = replace(classes, codes=classes.codes[places])
+        return At(columns.ids, places), classes
+    names, outputs = Names(), []
+    for example in chosen_from(held, places.tolist()):
+        names.add(example.id)
         outputs.append(example.output if stratify else "")
-    return ids, outputs if stratify else None
+    return names, coded(outputs) if stratify else None
 
 
 def _cut(
@@ -118,29 +175,44 @@ def _cut(
     seed: int,
     split: Split,
     lock: Path | None,
-) -> tuple[dict[str, list[int]], list[str]]:
+) -> tuple[dict[str, Places], list[str]]:
     """(rows of each split that is cut and of training, notes)."""
     if lock is None:
-        return _cut_anew(columns, cuts, limit, seed, split)
-    hashes = [row_hash(example) for example in train]
+        return cut_anew(columns, cuts, limit, seed, split)
     frozen = read_frozen(lock)
     if frozen is not None and set(cuts) <= set(frozen.rows):
-        return _cut_as_before(columns, cuts, frozen, hashes)
+        return cut_as_before(columns, cuts, frozen, map(row_hash, train))
     if frozen is not None:
         missing = next(name for name in cuts if name not in frozen.rows)
         raise InputError(
             f"{lock} locks no {missing} rows: `data.{missing}` was a file when it was written.",
             fix=f"Give `data.{missing}` again, or remove the lock file to cut everything anew.",
         )
-    chosen, notes = _cut_anew(columns, cuts, limit, seed, split)
-    write_frozen(lock, {name: Counter(hashes[row] for row in chosen[name]) for name in cuts})
+    chosen, notes = cut_anew(columns, cuts, limit, seed, split)
+    locked = {
+        name: Counter(map(row_hash, chosen_from(train, chosen[name].tolist()))) for name in cuts
+    }
+    write_frozen(lock, locked)
     return chosen, [*notes, f"{lock.name}: written; these rows stay {' and '.join(cuts)}."]
 
 
-def _cut_anew(
+def cut_anew(
     columns: Columns, cuts: Sequence[str], limit: Limit, seed: int, split: Split
-) -> tuple[dict[str, list[int]], list[str]]:
-    sizes = cut_sizes(len(columns), limit, "test" in cuts, "validation" in cuts, split)
+) -> tuple[dict[str, Places], list[str]]:
+    """(rows of each split that is cut and of training, notes) of rows that were not cut before.
+
+    Args:
+        columns: of the rows.
+        cuts: which of test and validation.
+        limit: the most rows of each.
+        seed: what the cut depends on.
+        split: sizes, and by what.
+
+    Raises:
+        InputError: too few rows, or too few that may be cut apart.
+    """
+    said = columns.said
+    sizes = cut_sizes(len(columns), limit, "test" in cuts, "validation" in cuts, split, said)
     wanted = [(name, size) for name, size in sizes.items() if name in cuts]
     if columns.times is not None:
         return cut_by_time(columns, wanted, split.time or "")
@@ -153,9 +225,9 @@ def _cut_anew(
         return chosen, [
             *notes,
             "near-duplicates: most rows are near-duplicates of others, so only equal inputs were "
-            "kept on one side (`data.split.near_duplicates: true` asks for both).",
+            f"kept on one side ({said.both} asks for both).",
         ]
-    kept = len(set(columns.equal)) - len(set(columns.near))
+    kept = _distinct(columns.equal) - _distinct(columns.near)
     if kept:
         notes.append(
             f"near-duplicates: {kept} input{'s' * (kept != 1)} differ{'s' * (kept == 1)} from "
@@ -164,38 +236,49 @@ def _cut_anew(
     return chosen, notes
 
 
-def _cut_as_before(
-    columns: Columns, cuts: Sequence[str], frozen: Frozen, hashes: Sequence[str]
-) -> tuple[dict[str, list[int]], list[str]]:
+def _distinct(codes: Codes) -> int:
+    return int(np.count_nonzero(np.bincount(codes)))
+
+
+def cut_as_before(
+    columns: Columns, cuts: Sequence[str], frozen: Frozen, hashes: Iterable[str]
+) -> tuple[dict[str, Places], list[str]]:
     """The rows that the lock file names; the others are for training, but for what is too like
-    them."""
-    chosen: dict[str, list[int]] = {}
+    them.
+
+    Args:
+        columns: of the rows.
+        cuts: the splits that are cut.
+        frozen: the lock file.
+        hashes: `row_hash` of each row.
+
+    Raises:
+        InputError: these are other data, or nothing is left to train on.
+    """
+    chosen: dict[str, Places] = {}
     notes = []
+    locked = {row: said for row, said in enumerate(hashes) if frozen.holds(said, cuts)}
     # equal rows are told apart by their ids, so that the order of the file does not matter
-    free = sorted(range(len(columns)), key=lambda row: columns.ids[row])
+    open_ = sorted(locked, key=lambda row: columns.ids[row])
+    free = np.ones(len(columns), bool)
     for name in cuts:
-        found, gone = frozen.find(name, hashes, free)
-        taken = set(found)
-        free = [row for row in free if row not in taken]
-        chosen[name] = sorted(found)
+        found, gone = frozen.find(name, locked, (row for row in open_ if free[row]))
+        free[found] = False
+        chosen[name] = np.array(sorted(found), np.int64)
         notes.append(
             f"{name}: {len(found)} rows, as {frozen.path.name} says"
             + (f"; {gone} of its rows are gone from the data." if gone else ".")
         )
-    rows = [row for name in cuts for row in chosen[name]]
-    inputs = {columns.near[row] for row in rows}
-    groups = {columns.groups[row] for row in rows} - {None}
-    chosen["train"] = [
-        row
-        for row in sorted(free)
-        if columns.near[row] not in inputs and columns.groups[row] not in groups
-    ]
-    if left_out := len(free) - len(chosen["train"]):
+    like = Like(columns)
+    for name in cuts:
+        like.add(chosen[name])
+    chosen["train"] = like.unlike(np.flatnonzero(free))
+    if left_out := int(free.sum()) - len(chosen["train"]):
         notes.append(
             f"{left_out} training row{'s' * (left_out != 1)} repeat{'s' * (left_out == 1)} a "
             "locked row's input or group, or nearly so, and were left out."
         )
-    if not chosen["train"]:
+    if not len(chosen["train"]):
         raise InputError(
             f"{frozen.path} leaves no row to train on.",
             fix="Add rows, or remove the lock file to cut anew.",
@@ -204,7 +287,12 @@ def _cut_as_before(
 
 
 def cut_sizes(
-    rows: int, limit: Limit, cut_test: bool, cut_validation: bool, split: Split | None = None
+    rows: int,
+    limit: Limit,
+    cut_test: bool,
+    cut_validation: bool,
+    split: Split | None = None,
+    said: Wording = OF_TASK,
 ) -> dict[str, int]:
     """How many of `rows` rows to cut for the test and for validation; 0 for one that is given.
 
@@ -227,9 +315,9 @@ def cut_sizes(
             validation = validation_least = _asked(split.validation, rows)
     if test + validation >= rows > 0:
         raise InputError(
-            f"The {rows} training rows are too few to cut {test} for the test and {validation} "
+            f"The {rows} {said.rows} are too few to cut {test} for the test and {validation} "
             "for validation from.",
-            fix="Add rows, ask for fewer in `data.split`, or give `data.test`.",
+            fix=f"Add rows, ask for fewer in {said.sizes}{said.or_give(['test'])}.",
         )
     spare = rows - (limit.train or rows)
     if 0 < spare < test + validation:

@@ -7,14 +7,16 @@ Checks go through them some twenty times, so the way from the line to the row is
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Generic, TypeVar, overload
+from typing import IO, Any, Generic, TypeVar, overload
 
 import numpy as np
 
@@ -88,11 +90,11 @@ class Chosen(Sequence[T], Generic[T]):
     """
 
     def __init__(self, held: Sequence[T], places: Iterable[int]) -> None:
-        self._held = held
-        self._places = array("q", places)
+        self.held = held
+        self.places = array("q", places)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self.places)
 
     @overload
     def __getitem__(self, index: int) -> T: ...
@@ -100,13 +102,13 @@ class Chosen(Sequence[T], Generic[T]):
     def __getitem__(self, index: slice) -> Sequence[T]: ...
     def __getitem__(self, index: int | slice) -> T | Sequence[T]:
         if isinstance(index, slice):
-            return Chosen(self._held, self._places[index])
-        return self._held[self._places[index]]
+            return Chosen(self.held, self.places[index])
+        return self.held[self.places[index]]
 
     def __iter__(self) -> Iterator[T]:
-        if isinstance(self._held, Stored):
-            return self._held.at(self._places)
-        return (self._held[place] for place in self._places)
+        if isinstance(self.held, Stored):
+            return self.held.at(self.places)
+        return (self.held[place] for place in self.places)
 
 
 class Joined(Sequence[T], Generic[T]):
@@ -142,13 +144,20 @@ def chosen_from(held: Sequence[T], places: Sequence[int]) -> Sequence[T]:
     return tuple(held[place] for place in places)
 
 
-def store(folder: Path, rows: Iterable[Any], decode: Callable[[Any], T]) -> Stored[T]:
+def store(
+    folder: Path,
+    rows: Iterable[Any],
+    decode: Callable[[Any], T],
+    beside: Mapping[str, IO[bytes]] | None = None,
+) -> Stored[T]:
     """Write rows to a new folder, which appears when it is whole, and open it.
 
     Args:
         folder: replaced where it is there.
         rows: what JSON can hold.
         decode: as for `Stored`.
+        beside: files that are put into the folder when the rows are written, by their names; each
+            is read from its start.
 
     Raises:
         RunError: the disk is full, or the folder may not be written.
@@ -162,6 +171,10 @@ def store(folder: Path, rows: Iterable[Any], decode: Callable[[Any], T]) -> Stor
                 file.write(line)
                 at += len(line)
                 places.append(at)
+        for name, content in (beside or {}).items():
+            content.seek(0)
+            with (part / name).open("wb") as copy:
+                shutil.copyfileobj(content, copy)
         np.save(part / "places.npy", np.array(places, np.int64))
     return Stored(folder, decode)
 
@@ -185,3 +198,18 @@ def decode_example(line: list[Any]) -> Example:
 
 #: The fields of an example besides its turns.
 _REST = tuple(field.name for field in fields(Example) if field.name != "messages")
+
+
+def fingerprint(examples: Sequence[Example]) -> str:
+    """A hash of all that is in some examples; of stored ones of what they were made of."""
+    digest = hashlib.sha256()
+    if isinstance(examples, Stored):
+        digest.update(examples.folder.name.encode())
+    elif isinstance(examples, Chosen) and isinstance(examples.held, Stored):
+        digest.update(examples.held.folder.name.encode())
+        digest.update(examples.places)
+    else:
+        for example in examples:
+            line = json.dumps(encode_example(example), ensure_ascii=True, default=str)
+            digest.update(line.encode() + b"\n")
+    return digest.hexdigest()

@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-#: Rows that stay together, as indices.
-Unit = tuple[int, ...]
+import numpy as np
+import numpy.typing as npt
+
+from luthier.data.numbered import Coded, Codes
+from luthier.data.units import Units
+
+
+@dataclass(frozen=True)
+class LabelSets:
+    """The labels of rows, of which each has any number.
+
+    Attributes:
+        names: the labels, in order.
+        sets: the different sets of them, as places in `names`.
+        of: [rows] the set of each row.
+    """
+
+    names: tuple[str, ...]
+    sets: tuple[tuple[int, ...], ...]
+    of: Codes
+
+
+def one_each(classes: Coded) -> LabelSets:
+    """Classes as sets of one label."""
+    sets = tuple((place,) for place in range(len(classes.names)))
+    return LabelSets(classes.names, sets, classes.codes)
 
 
 def distribute(
-    units: Sequence[Unit],
-    labels: Sequence[tuple[str, ...]] | None,
+    chosen: npt.NDArray[np.integer],
+    units: Units,
+    labels: LabelSets | None,
     shares: Sequence[float],
-) -> list[list[Unit]]:
+) -> npt.NDArray[np.int32]:
     """Give each unit to one of several parts, every part its share of every label.
 
     The label with the fewest units left is dealt with first: each of its units goes to the part
@@ -22,43 +47,90 @@ def distribute(
     algorithm 1, with units of several rows).
 
     Args:
-        units: in the order they are dealt with; larger ones had better come first.
+        chosen: [chosen] units, in the order they are dealt with; larger ones had better come first.
+        units: which rows each has.
         labels: of each row; None where nothing is stratified.
         shares: of the rows, for each part, adding up to 1.
 
     Returns:
-        the units of each part.
+        [chosen] the part of each.
     """
-    of_unit: list[Mapping[str, int]] = [
-        Counter(label for row in unit for label in (labels[row] if labels else ()))
-        for unit in units
-    ]
-    holders: dict[str, dict[int, None]] = defaultdict(dict)
-    totals: Counter[str] = Counter()
-    for place, counts in enumerate(of_unit):
-        totals.update(counts)
-        for label in counts:
-            holders[label][place] = None
-    rows = sum(map(len, units))
+    sizes = units.sizes[chosen]
+    held = _Held(chosen, units, labels)
+    rows = int(sizes.sum())
     lacking_rows = [share * rows for share in shares]
-    lacking = {label: [share * count for share in shares] for label, count in totals.items()}
-    parts: list[list[int]] = [[] for _ in shares]
+    lacking = [[share * total for share in shares] for total in held.totals]
+    parts = np.full(len(chosen), -1, np.int32)
+    every = range(len(shares))
 
     def give(place: int, part: int) -> None:
-        parts[part].append(place)
-        lacking_rows[part] -= len(units[place])
-        for label, count in of_unit[place].items():
+        parts[place] = part
+        lacking_rows[part] -= int(sizes[place])
+        for label, count in held.labels(place):
             lacking[label][part] -= count
-            del holders[label][place]
+            held.left[label] -= 1
 
-    while any(holders.values()):
-        label = min((name for name in holders if holders[name]), key=lambda n: (len(holders[n]), n))
-        for place in list(holders[label]):
-            part = max(range(len(shares)), key=lambda p: (lacking[label][p], lacking_rows[p], -p))
-            give(place, part)
-        del holders[label]
-    given = {place for part in parts for place in part}
-    for place in range(len(units)):
-        if place not in given:
-            give(place, max(range(len(shares)), key=lambda p: (lacking_rows[p], -p)))
-    return [[units[place] for place in sorted(part)] for part in parts]
+    while held.left.any():
+        # labels are in the order of their names, so the first of the least is taken
+        label = int(np.argmin(np.where(held.left > 0, held.left, np.iinfo(np.int64).max)))
+        lacks = lacking[label]
+        for place in held.places(label):
+            if parts[place] < 0:
+                give(place, max(every, key=lambda p: (lacks[p], lacking_rows[p], -p)))
+    for place in np.flatnonzero(parts < 0).tolist():
+        give(place, max(every, key=lambda p: (lacking_rows[p], -p)))
+    return parts
+
+
+class _Held:
+    """Which labels units have, and which units labels have, by places among the chosen units.
+
+    Attributes:
+        totals: rows of each label.
+        left: [labels] units of each that are not given away.
+    """
+
+    def __init__(
+        self, chosen: npt.NDArray[np.integer], units: Units, labels: LabelSets | None
+    ) -> None:
+        many = len(labels.names) if labels else 0
+        pairs = np.zeros(0, np.int64)
+        if labels is not None and many:
+            place = np.full(len(units), -1, np.int64)
+            place[chosen] = np.arange(len(chosen))
+            place = place[units.of]
+            inside = np.flatnonzero(place >= 0)
+            sets = labels.of[inside]
+            each = np.array([len(one) for one in labels.sets], np.int64)
+            starts = np.cumsum(each) - each
+            flat = np.array([label for one in labels.sets for label in one], np.int64)
+            # the labels of each row, one after another
+            counts = each[sets]
+            within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+            said = flat[np.repeat(starts[sets], counts) + within]
+            pairs = np.repeat(place[inside], counts) * many + said
+        pairs, times = np.unique(pairs, return_counts=True)
+        owner = pairs // many if many else pairs
+        self._label = (pairs % many if many else pairs).astype(np.int32)
+        del pairs
+        self._times = times.astype(np.int32)
+        self._begins = np.searchsorted(owner, np.arange(len(chosen) + 1))
+        self.left = np.bincount(self._label, minlength=many)
+        self.totals: list[int] = (
+            np.bincount(self._label, self._times, minlength=many).astype(np.int64).tolist()
+        )
+        order = np.argsort(self._label, kind="stable")
+        self._owners = owner[order].astype(np.int32)
+        self._ends = np.cumsum(self.left)
+
+    def labels(self, place: int) -> list[tuple[int, int]]:
+        """(label, rows that have it) of a unit."""
+        some = slice(self._begins[place], self._begins[place + 1])
+        return list(zip(self._label[some].tolist(), self._times[some].tolist(), strict=True))
+
+    def places(self, label: int) -> list[int]:
+        """The units that have a label, in the order they are dealt with."""
+        stop = int(self._ends[label])
+        start = int(self._ends[label - 1]) if label else 0
+        owners: list[int] = self._owners[start:stop].tolist()
+        return owners

@@ -18,7 +18,9 @@ from pathlib import Path
 from luthier.data.examples import Example
 from luthier.data.reading import MissingColumnError, SourceRow, stream_rows
 from luthier.data.recipes import check_unicode, identify, made_of, recipe_of, split_columns
+from luthier.data.refused import Refused
 from luthier.data.sizes import bytes_of, files_of, rows_of
+from luthier.data.skipping import usable_examples
 from luthier.data.stored import Stored, decode_example, encode_example, store
 from luthier.errors import InputError
 from luthier.files import hash_of
@@ -26,6 +28,8 @@ from luthier.models.catalogue import cache_folder
 from luthier.progress import Reporter, tracked
 from luthier.task_sections import Data
 
+#: The file of a folder of the cache with the rows that were refused.
+_REFUSED = "refused.jsonl"
 #: Sources of more bytes than this are worked on in files.
 LARGE = 32 << 20
 #: Raised when examples are made or written otherwise, so that older files are made anew.
@@ -46,7 +50,11 @@ def is_large(source: str, base: Path) -> bool:
 
 
 def stored_examples(
-    source: str, base: Path, data: Data, reporter: Reporter | None = None
+    source: str,
+    base: Path,
+    data: Data,
+    reporter: Reporter | None = None,
+    refused: Refused | None = None,
 ) -> Stored[Example]:
     """The examples of a large source, in a file of the cache; the same as `make_examples` gives.
 
@@ -56,6 +64,8 @@ def stored_examples(
         source, base: as for `read_rows`.
         data: how a row becomes an example; not by a template of the library.
         reporter: hears how far it is.
+        refused: takes rows that cannot be used, also where they were read before; without it the
+            first of them is an error.
 
     Raises:
         InputError: as for `make_examples`.
@@ -73,16 +83,25 @@ def stored_examples(
                     bar.advance(len(block))
     wanted = {"format", "input", "output", "messages", "group"}
     recipe = [data.model_dump(mode="json", include=wanted), sorted(split_columns(data))]
-    name = hash_of([_VERSION, digest.hexdigest(), source, recipe])[:24]
+    how = [] if refused is None else ["skip"]
+    name = hash_of([_VERSION, digest.hexdigest(), source, recipe, *how])[:24]
     folder = cache_folder() / "rows" / name
     if (folder / "places.npy").is_file():
         reporter.say(f"{source}: its rows were read before, and are taken from the cache.")
         os.utime(folder)  # the one used longest ago goes first
+        if refused is not None:
+            refused.take(folder / _REFUSED)
         return Stored(folder, decode_example)
     with reporter.work(f"reading {source}", rows_of(source, base)) as bar:
-        rows = tracked(stream_rows(source, base, format=data.format), bar)
-        made = (encode_example(example) for example in stream_examples(rows, data))
-        kept = store(folder, made, decode_example)
+        if refused is None:
+            rows = tracked(stream_rows(source, base, format=data.format), bar)
+            made = (encode_example(example) for example in stream_examples(rows, data))
+            kept = store(folder, made, decode_example)
+        else:
+            with refused.noted() as listed:
+                rows = tracked(stream_rows(source, base, format=data.format, refused=refused), bar)
+                some = usable_examples(rows, *recipe_of(data), data, refused)
+                kept = store(folder, map(encode_example, some), decode_example, {_REFUSED: listed})
     _forget(folder.parent)
     return kept
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from luthier.data.decoding import decode
 from luthier.data.examples import Example, Splits
 from luthier.data.prepare import Prepared
-from luthier.data.reading import SourceRow, read_rows
+from luthier.data.reading import SourceRow, stream_rows
+from luthier.data.refused import Refused
 from luthier.data.shares import rank
 from luthier.data.sources import understood
 from luthier.data.templates import compile_template
@@ -38,12 +39,13 @@ def prepare_texts(task: Task) -> Prepared:
     """
     task = understood(task)
     data = task.data
-    train, notes = _documents(task, data.train)
+    refused = Refused()
+    train, notes = _documents(task, data.train, refused)
     if data.limit.train is not None and len(train) > data.limit.train:
         notes.append(f"train: {data.limit.train} of {len(train)} documents (limit.train).")
         train = train[: data.limit.train]
     if data.validation is not None:
-        held_out, said = _documents(task, data.validation)
+        held_out, said = _documents(task, data.validation, refused)
         notes += said
         seen = {example.output for example in train}
         repeated = sum(example.output in seen for example in held_out)
@@ -61,17 +63,25 @@ def prepare_texts(task: Task) -> Prepared:
         )
     if not held_out:
         notes.append("The text is too short to hold any of it out: nothing is measured.")
-    return Prepared(Splits(tuple(train), tuple(held_out), ()), None, tuple(notes))
+    return Prepared(Splits(tuple(train), tuple(held_out), ()), None, tuple(notes), refused)
 
 
-def _documents(task: Task, source: str) -> tuple[list[Example], list[str]]:
+def _documents(task: Task, source: str, refused: Refused) -> tuple[list[Example], list[str]]:
     template = compile_template(task.data.text or "", "data.text")
     form = task.data.format
-    rows = [] if form else _text_files(source, task.folder)
-    rows = rows or read_rows(source, task.folder, format=form)
+    taking = refused if task.data.refused == "skip" else None
+    before = refused.count
+    rows: Iterable[SourceRow] = [] if form else _text_files(source, task.folder)
+    rows = rows or stream_rows(source, task.folder, format=form, refused=taking)
     documents, blank, repeats = [], 0, dict[str, int]()
     for row in rows:
-        text = template.render(row)
+        try:
+            text = template.render(row)
+        except InputError as error:
+            if taking is None:
+                raise
+            taking.add(row.source, error)
+            continue
         if not text.strip():
             blank += 1
             continue
@@ -80,8 +90,12 @@ def _documents(task: Task, source: str) -> tuple[list[Example], list[str]]:
         unique = name if repeats[name] == 1 else f"{name}-{repeats[name]}"
         documents.append(Example(unique, (), text, source=row.source))
     if not documents:
-        raise InputError(f"{source} holds no text.", fix="Check `data.text`.")
-    return documents, [f"{blank} blank documents of {source} were left out."] if blank else []
+        first = refused.rows[min(before, len(refused.rows) - 1)].reason if refused.rows else ""
+        raise InputError(f"{source} holds no text.", fix=first or "Check `data.text`.")
+    notes = [f"{blank} blank documents of {source} were left out."] if blank else []
+    if left_out := refused.count - before:
+        notes.append(f"{left_out} rows of {source} cannot be used and were left out.")
+    return documents, notes
 
 
 def _text_files(source: str, base: Path) -> list[SourceRow]:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import datetime
 import email.utils
+import math
 import re
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
 
 from luthier.errors import InputError
 
@@ -17,6 +22,7 @@ _WRITTEN = (
     "%d.%m.%Y %H:%M:%S", "%m %d, %Y", "%b %d, %Y", "%B %d, %Y", "%d %b %Y", "%d %B %Y",
     "%b %d %Y", "%B %d %Y", "%Y-%m-%d %H:%M:%S %Z", "%a %b %d %H:%M:%S %Y", "%Y%m%d",
 )  # fmt: skip
+_ORDERS = ("day", "month", None)
 _SLASHES = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})\b(.*)")
 
 
@@ -47,10 +53,94 @@ def parse_time(value: object) -> float | None:
         return None
 
 
-def parse_times(values: Sequence[tuple[object, str]], where: str) -> list[float]:
-    """The times of rows.
+class Times:
+    """The times of rows that come one after another; 8 bytes for each.
 
-    Dates such as 3/4/2021 are read with the month first or the day first, whichever suits all rows.
+    Dates such as 3/4/2021 are read with the month first or the day first, whichever suits all rows;
+    which that is shows at the end, so until then such a date is kept in both readings.
+    """
+
+    def __init__(self) -> None:
+        self._found = array("d")
+        self._wrong = _Wrong()
+        # of dates with slashes: the row, and the time by each reading
+        self._slashed = array("q")
+        self._readings = {order: array("d") for order in _ORDERS}
+        self._wrong_by = {order: _Wrong() for order in _ORDERS}
+        self._first = self._second = 0
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def add(self, value: object, source: str) -> None:
+        """The time of one more row: what the column holds, and where the row was read."""
+        row = len(self._found)
+        match = _SLASHES.fullmatch(value.strip()) if isinstance(value, str) else None
+        if match is None:
+            time = parse_time(value)
+            if time is None:
+                self._wrong.add(row, value, source)
+            self._found.append(math.nan if time is None else time)
+            return
+        self._found.append(math.nan)
+        self._slashed.append(row)
+        self._first = max(self._first, int(match[1]))
+        self._second = max(self._second, int(match[2]))
+        written = {
+            "day": f"{match[3]}/{match[2]}/{match[1]}{match[4]}",
+            "month": f"{match[3]}/{match[1]}/{match[2]}{match[4]}",
+            None: value,
+        }
+        for order, text in written.items():
+            time = parse_time(text)
+            self._readings[order].append(math.nan if time is None else time)
+            if time is None:
+                self._wrong_by[order].add(row, text, source)
+
+    def read(self, where: str) -> npt.NDArray[np.float64]:
+        """[rows] seconds since 1970.
+
+        Args:
+            where: the key and column, for messages.
+
+        Raises:
+            InputError: rows whose time cannot be read, counted and named.
+        """
+        order = None
+        if self._first > 12 >= self._second:
+            order = "day"
+        elif self._second > 12 >= self._first:
+            order = "month"
+        slashed = self._wrong_by[order]
+        if count := self._wrong.count + slashed.count:
+            shown = ", ".join(said for _, said in sorted([*self._wrong.some, *slashed.some])[:5])
+            raise InputError(
+                f"`{where}`: {count} of {len(self)} rows have no time that can be read: "
+                f"{shown}{', ...' * (count > 5)}.",
+                fix="Whether day or month comes first cannot be told: write 2021-04-03."
+                if order is None and slashed.count
+                else "Write times as 2021-04-03 or 2021-04-03T12:00:00Z, or as seconds since 1970.",
+            )
+        times = np.array(self._found, np.float64)
+        times[np.array(self._slashed, np.int64)] = self._readings[order]
+        return times
+
+
+class _Wrong:
+    """Rows without a time: how many, and the first five."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.some: list[tuple[int, str]] = []
+
+    def add(self, row: int, value: object, source: str) -> None:
+        self.count += 1
+        if len(self.some) < 5:
+            self.some.append((row, f"{source} ({str(value)[:40]!r})"))
+
+
+def parse_times(values: Iterable[tuple[object, str]], where: str) -> list[float]:
+    """The times of rows; see `Times`.
 
     Args:
         values: (what the column holds, where the row was read) of each row.
@@ -59,44 +149,11 @@ def parse_times(values: Sequence[tuple[object, str]], where: str) -> list[float]
     Raises:
         InputError: rows whose time cannot be read, counted and named.
     """
-    order = _order_of_slashes(values)
-    found: list[float] = []
-    wrong: list[tuple[object, str]] = []
+    times = Times()
     for value, source in values:
-        match = _SLASHES.fullmatch(value.strip()) if isinstance(value, str) else None
-        if match and order:
-            day, month = (match[1], match[2]) if order == "day" else (match[2], match[1])
-            value = f"{match[3]}/{month}/{day}{match[4]}"
-        time = parse_time(value)
-        if time is None:
-            wrong.append((value, source))
-        else:
-            found.append(time)
-    if wrong:
-        shown = ", ".join(f"{source} ({str(value)[:40]!r})" for value, source in wrong[:5])
-        slashes = [value for value, _ in wrong if _SLASHES.fullmatch(str(value).strip())]
-        unclear = order is None and bool(slashes)
-        more = ", ..." * (len(wrong) > 5)
-        raise InputError(
-            f"`{where}`: {len(wrong)} of {len(values)} rows have no time that can be read: "
-            f"{shown}{more}.",
-            fix="Whether day or month comes first cannot be told: write 2021-04-03."
-            if unclear
-            else "Write times as 2021-04-03 or 2021-04-03T12:00:00Z, or as seconds since 1970.",
-        )
+        times.add(value, source)
+    found: list[float] = times.read(where).tolist()
     return found
-
-
-def _order_of_slashes(values: Sequence[tuple[object, str]]) -> str | None:
-    """Whether "day" or "month" comes first in dates with slashes; None where that is unclear."""
-    first = second = 0
-    for value, _ in values:
-        match = _SLASHES.fullmatch(value.strip()) if isinstance(value, str) else None
-        if match:
-            first, second = max(first, int(match[1])), max(second, int(match[2]))
-    if first > 12 >= second:
-        return "day"
-    return "month" if second > 12 >= first else None
 
 
 def _from_number(text: str) -> float | None:

@@ -22,7 +22,8 @@ def twins_of(context: LintContext) -> Twins:
 
     def made() -> Twins:
         sizes = [len(examples) for _, examples in context.splits.items()]
-        return find_twins(texts_of_inputs(context.everything), sides=sizes)
+        texts = texts_of_inputs(context.everything)
+        return find_twins(texts, sides=sizes, reporter=context.reporter)
 
     return context.once("twins", made)
 

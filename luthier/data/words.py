@@ -6,7 +6,6 @@ batch by batch, so what is held in memory is a few numbers for each distinct tex
 
 from __future__ import annotations
 
-import hashlib
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from luthier.data.folding import fold
+from luthier.data.numbered import Codes, Numbered, hash64
 
 #: Texts hashed at a time.
 BATCH = 8192
@@ -22,7 +22,7 @@ CHARACTERS = 1 << 20
 #: Fewer texts than this are not searched for words that all begin or end with.
 FEWEST_TO_COMPARE = 10
 #: Bytes of word hashes that are kept in memory before they go to a file.
-IN_MEMORY = 64 << 20
+IN_MEMORY = 16 << 20
 
 Hashes = npt.NDArray[np.uint32]
 Indices = npt.NDArray[np.int64]
@@ -62,45 +62,48 @@ class Words:
 
     def __init__(self, texts: Iterable[str]) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115
-        known: dict[int, int] = {}
-        text_of: list[npt.NDArray[np.int32]] = []
-        self._lengths: list[npt.NDArray[np.int32]] = []
-        rows: list[int] = []
-        fresh: list[str] = []
-        numbers: list[int] = []
-        size = 0
-        for row, text in enumerate(texts):
-            folded = folded_words(text)
-            digest = hashlib.blake2b(folded.encode("utf-8", "surrogatepass"), digest_size=8)
-            key = int.from_bytes(digest.digest(), "little")
-            number = known.setdefault(key, len(known))
-            if number == len(rows):
-                rows.append(row)
-                fresh.append(folded)
-                size += len(folded)
-            numbers.append(number)
-            if len(numbers) >= BATCH or size > CHARACTERS:
-                text_of.append(np.array(numbers, np.int32))
-                self._add(fresh)
-                fresh, numbers, size = [], [], 0
-        text_of.append(np.array(numbers, np.int32))
-        self._add(fresh)
-        self.text_of: npt.NDArray[np.int32] = np.concatenate(text_of)
-        self.row_of: Indices = np.array(rows, np.int64)
-        self.hashes: npt.NDArray[np.uint64] = np.fromiter(known, np.uint64, len(known))
-        self.lengths: npt.NDArray[np.int32] = np.concatenate(self._lengths)
-        ends = np.cumsum(self.lengths, dtype=np.int64)
-        self._begins: Indices = ends - self.lengths
-        self._words = int(ends[-1]) if len(ends) else 0
+        known = Numbered()
+        # of each lot of rows: the text of each row, the words of each text that is new, its row
+        lots: list[tuple[Codes, Codes, Codes]] = []
+        waiting: list[str] = []
+        size = done = 0
+        for text in texts:
+            waiting.append(folded_words(text))
+            size += len(waiting[-1])
+            if len(waiting) >= BATCH or size > CHARACTERS:
+                lots.append(self._added(known, waiting, done))
+                done += len(waiting)
+                waiting, size = [], 0
+        lots.append(self._added(known, waiting, done))
+        self.text_of: Codes = np.concatenate([text_of for text_of, _, _ in lots])
+        self.lengths: Codes = np.concatenate([lengths for _, lengths, _ in lots])
+        self.row_of: Codes = np.concatenate([rows for _, _, rows in lots])
+        del lots
+        self.hashes: npt.NDArray[np.uint64] = known.keys()
+        del known
+        begins: Indices = np.cumsum(self.lengths, dtype=np.int64)
+        self._words = int(begins[-1]) if len(begins) else 0
+        begins -= self.lengths
+        self._begins = begins
         self._whole: Hashes | None = None
 
     def __len__(self) -> int:
         return len(self.hashes)
 
-    def _add(self, texts: Sequence[str]) -> None:
-        hashes, lengths = hash_words(texts)
-        self._lengths.append(lengths)
+    def _added(
+        self, known: Numbered, folded: Sequence[str], done: int
+    ) -> tuple[Codes, Codes, Codes]:
+        """Add some rows behind those that are done; see `lots`."""
+        keys = np.fromiter(map(hash64, folded), np.uint64, len(folded))
+        before = len(known)
+        numbers = known.of(keys)
+        # backwards, so that the first row of each new text is written last
+        rows = np.zeros(len(known) - before, np.int32)
+        new = np.flatnonzero(numbers >= before)[::-1]
+        rows[numbers[new] - before] = new
+        hashes, lengths = hash_words([folded[place] for place in rows.tolist()])
         self._file.write(hashes.tobytes())
+        return numbers, lengths, rows + np.int32(done)
 
     def _read(self, first: int, last: int) -> Hashes:
         """The word hashes from one place of the file to another."""

@@ -27,9 +27,16 @@ def check(
             help="Write the training rows with safe fixes there, and a log; look at those.",
         ),
     ] = None,
+    refused: Annotated[
+        bool,
+        typer.Option("--refused", help="Only list the rows that cannot be used, and why not."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Look at a task's data: what is wrong, what the model will see, what it will take."""
+    if refused:
+        _list_refused(task, as_json)
+        return
     from luthier.data.prepare import prepare
     from luthier.data.sources import understood
     from luthier.display import Display, out
@@ -59,6 +66,46 @@ def check(
             fixed=fixed,
         )
     if not examined.ok:
+        raise typer.Exit(1)
+
+
+def _list_refused(path: Path, as_json: bool) -> None:
+    """Print every row that cannot be used; exit with 1 where there is one."""
+    from luthier.data.prepare import refused_rows
+    from luthier.data.refused import RefusedRow
+    from luthier.display import Display
+    from luthier.task import Task
+
+    rows: list[RefusedRow] = []
+
+    def say(row: RefusedRow) -> None:
+        at = "" if row.source in row.reason else f"{row.source}: "
+        print(f"{at}{' '.join(row.reason.split())}")
+
+    task, each = Task.load(path), rows.append if as_json else say
+    if task.data.text is not None:
+        from luthier.data.texts import prepare_texts
+
+        skipping = task.to_dict()["data"] | {"refused": "skip"}
+        found = prepare_texts(task.changed(data=skipping)).refused
+        for row in found.rows:
+            each(row)
+    else:
+        found = refused_rows(task, each, Display())
+    if as_json:
+        document = {
+            "count": found.count,
+            "reasons": dict(found.reasons.most_common()),
+            "rows": [vars(row) for row in rows],
+        }
+        print(json.dumps(document, indent=2, ensure_ascii=False))
+    elif found.count:
+        print(f"{found.count:,} row{'s' * (found.count != 1)} cannot be used:")
+        for reason, count in found.reasons.most_common():
+            print(f"  {count:,}: {reason}")
+    else:
+        print("Every row can be used.")
+    if found.count:
         raise typer.Exit(1)
 
 

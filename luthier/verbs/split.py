@@ -13,7 +13,9 @@ def split(
     source: Annotated[str, typer.Argument(metavar="FILE", help="Rows in any format.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder for the files.")],
     test: Annotated[float, typer.Option(help="A share of the rows, or how many.")] = 0.1,
-    validation: Annotated[float, typer.Option(help="A share of the rows, or how many.")] = 0.1,
+    validation: Annotated[
+        float, typer.Option(help="A share of the rows, or how many; 0 for no such split.")
+    ] = 0.1,
     group: Annotated[str | None, typer.Option(help="Column whose rows stay together.")] = None,
     stratify: Annotated[
         str | None, typer.Option(help="Column every split has its share of.")
@@ -32,6 +34,13 @@ def split(
     ] = None,
     folds: Annotated[
         int | None, typer.Option(min=2, help="So many folds for cross-validation instead.")
+    ] = None,
+    lock: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Remember there which rows were cut, so that they stay cut when the data grow.",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="What the cut depends on.")] = 0,
     refused: Annotated[
@@ -55,7 +64,7 @@ def split(
     try:
         how = Split(
             test=test,
-            validation=validation,
+            validation=validation or None,
             stratify=stratify,
             time=time,
             near_duplicates=near_duplicates,
@@ -64,7 +73,10 @@ def split(
         first = error.errors()[0]
         key = "--" + str(first["loc"][0]) if first["loc"] else "--stratify and --time"
         raise InputError(f"{key}: {first['msg'].removeprefix('Value error, ')}.") from None
-    wish = Wish(how, group, text, folds, seed)
+    if folds is not None and lock is not None:
+        raise InputError("--lock keeps a test, and --folds have none.", fix="Leave one out.")
+    cuts = ("test", "validation") if validation else ("test",)
+    wish = Wish(how, group, text, folds, seed, cuts, lock)
     with listed_in(refused) as taken:
         done = split_file(source, Path(), out, wish, Display(), taken)
     if as_json:

@@ -240,7 +240,7 @@ def test_a_source_that_changed_is_converted_anew(
         def stop(*_: Any) -> None:
             raise KeyboardInterrupt
 
-        broken.setattr(converting, "_finish", stop)
+        broken.setattr(converting, "finish", stop)
         with pytest.raises(KeyboardInterrupt):
             convert(tmp_path, "in.jsonl", "o.json", "json")
     write_rows(tmp_path / "in.jsonl", [{"n": -n} for n in range(1, 41)])

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from luthier.data import near_keys, words
 from luthier.data.near_duplicates import NEAR, Nearness, clusters, find_twins, pieces
 from luthier.data.word_distance import within
 from luthier.data.words import Words, folded_words, hash_words
@@ -221,3 +222,18 @@ def test_planted_in_real_texts() -> None:
     right = sum(row >= edge for row in hits)
     assert right / len(planted) >= 0.95
     assert right / len(hits) >= 0.95
+
+
+def test_the_same_is_found_in_lots_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = random.Random(5)
+    texts = [" ".join(chance.choices("abcdefghijklmnop", k=12)) for _ in range(150)]
+    texts += [text.replace(text.split()[5], "z", 1) for text in texts[:60]]
+    whole = clusters(texts)
+    assert len(set(whole.tolist())) < len(texts) - 50
+    monkeypatch.setattr(near_keys, "AT_ONCE", 40)
+    monkeypatch.setattr(near_keys, "MOST_FILES", 7)
+    monkeypatch.setattr(words, "BATCH", 16)
+    parts = clusters(texts)
+    # the numbers mean sameness alone
+    assert len(set(zip(whole.tolist(), parts.tolist(), strict=True))) == len(set(parts.tolist()))
+    assert len(set(parts.tolist())) == len(set(whole.tolist()))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +125,7 @@ def test_by_time(tmp_path: Path, capsys: Capture) -> None:
         "validation": {20210109},
         "test": {20210110},
     }
-    assert "test: 10 of 100 training rows were cut, from 2021-01-10 to 2021-01-10." in printed
+    assert "test: 10 of 100 rows were cut, from 2021-01-10 to 2021-01-10." in printed
 
 
 @pytest.mark.parametrize("grouped", [False, True])
@@ -157,6 +159,67 @@ def test_which_text_is_compared(tmp_path: Path) -> None:
     done = split_file("rows.jsonl", tmp_path, tmp_path / "note", Wish(half, text="note"))
     assert any("near-duplicates" in note for note in done.notes)
     assert sorted(done.rows.values()) == [10, 10, 80]
+
+
+def test_a_split_without_validation(tmp_path: Path, capsys: Capture) -> None:
+    path = write(tmp_path / "rows.jsonl", rows())
+    code, printed, _ = luthier(
+        capsys, "split", path, "--out", tmp_path / "o", "--test", "20", "--validation", "0"
+    )
+    assert code == 0
+    assert files_below(tmp_path / "o").keys() == {"train.jsonl", "test.jsonl"}
+    assert len(read_jsonl(tmp_path / "o" / "test.jsonl")) == 20
+    assert len(read_jsonl(tmp_path / "o" / "train.jsonl")) == 80
+    assert "validation" not in printed
+
+
+def test_notes_speak_of_the_command_line_and_not_of_a_task(tmp_path: Path, capsys: Capture) -> None:
+    held = [{"text": one_word_changed(n), "day": 20210101 + n % 2} for n in range(60)]
+    path = write(tmp_path / "near.jsonl", held)
+    few = write(tmp_path / "few.jsonl", rows(12))
+    said = []
+    for words in (
+        [path],
+        [path, "--near-duplicates"],
+        [path, "--time", "day", "--no-near-duplicates", "--test", "59"],
+        [few, "--test", "9"],
+        [few, "--group", "label", "--test", "0.4"],
+        [write(tmp_path / "f.jsonl", rows(40)), "--time", "day", "--group", "label"],
+    ):
+        out = tmp_path / f"o{len(said)}"
+        _, printed, error = luthier(capsys, "split", *words, "--out", out)
+        said.append(printed + error)
+    assert "`--near-duplicates` asks for both" in said[0]
+    for text_ in said:
+        assert "data." not in text_
+        assert "training rows" not in text_
+        assert "template" not in text_
+
+
+def test_a_locked_test_stays_the_test_when_the_data_grow(tmp_path: Path, capsys: Capture) -> None:
+    held = rows(200)
+    path, lock = write(tmp_path / "rows.jsonl", held), tmp_path / "split.lock"
+    words = ("--lock", lock, "--validation", "0")
+    code, printed, _ = luthier(capsys, "split", path, "--out", tmp_path / "a", *words)
+    assert code == 0
+    assert "split.lock: written; these rows stay test." in printed
+    before = {row["text"] for row in read_jsonl(tmp_path / "a" / "test.jsonl")}
+    near_to_test = sorted(before)[0] + " then"
+    write(path, [*rows(400)[::-1], {**held[0], "text": near_to_test}])
+    code, printed, _ = luthier(capsys, "split", path, "--out", tmp_path / "b", *words)
+    assert code == 0
+    assert {row["text"] for row in read_jsonl(tmp_path / "b" / "test.jsonl")} == before
+    train = {row["text"] for row in read_jsonl(tmp_path / "b" / "train.jsonl")}
+    assert len(train) == 380
+    assert not train & (before | {near_to_test})
+    assert "test: 20 rows, as split.lock says." in printed
+    code, _, error = luthier(capsys, "split", path, "--out", tmp_path / "c", "--lock", lock)
+    assert code == 2
+    assert "locks the rows of test" in error
+    code, _, error = luthier(
+        capsys, "split", path, "--out", tmp_path / "c", "--lock", lock, "--folds", 3
+    )
+    assert code == 2
 
 
 def test_one_json_document(tmp_path: Path, capsys: Capture) -> None:
@@ -234,15 +297,23 @@ def test_how_far_it_is_can_be_heard(tmp_path: Path) -> None:
         def advance(self, amount: float = 1) -> None:
             held[self.what][1] += amount
 
-    class Listener(Reporter):
-        def work(self, what: str, total: float) -> Any:
-            from contextlib import nullcontext
+    under_way: list[str] = []
 
+    class Listener(Reporter):
+        @contextmanager
+        def work(self, what: str, total: float) -> Iterator[Bar]:
+            assert not under_way, "a terminal draws one bar at a time"
             held[what] = [total, 0.0]
-            return nullcontext(Heard(what))
+            under_way.append(what)
+            yield Heard(what)
+            under_way.pop()
 
     write(tmp_path / "rows.jsonl", rows())
     split_file(
         "rows.jsonl", tmp_path, tmp_path / "o", Wish(Split(test=10, validation=10)), Listener()
     )
-    assert held == {"reading rows.jsonl": [100, 100.0], "writing": [100, 100.0]}
+    assert held == {
+        "reading rows.jsonl": [100, 100.0],
+        "looking for near-duplicates": [200, 200.0],
+        "writing": [100, 100.0],
+    }

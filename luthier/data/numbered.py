@@ -1,0 +1,148 @@
+"""Numbers in place of values, where there are too many for a dictionary of Python objects."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Keys = npt.NDArray[np.uint64]
+Codes = npt.NDArray[np.int32]
+
+#: Values that are numbered at a time.
+_BATCH = 4096
+
+
+def hash64(text: str) -> int:
+    """64 bits of a text."""
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
+class Numbered:
+    """64-bit keys, numbered from 0 in the order in which they first come.
+
+    12 bytes for each distinct key, and as many again while two sorted runs become one (a
+    log-structured merge: runs double, so each key is moved a logarithmic number of times).
+    """
+
+    def __init__(self) -> None:
+        self._runs: list[tuple[Keys, Codes]] = []
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def of(self, keys: Keys) -> Codes:
+        """[keys] their numbers; new ones are given the next."""
+        found = np.full(len(keys), -1, np.int32)
+        for known, numbers in self._runs:
+            place = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+            hit = known[place] == keys
+            found[hit] = numbers[place[hit]]
+        new = np.flatnonzero(found < 0)
+        if len(new):
+            distinct, first, back = np.unique(keys[new], return_index=True, return_inverse=True)
+            numbers = np.empty(len(distinct), np.int32)
+            numbers[np.argsort(first)] = np.arange(self._count, self._count + len(distinct))
+            found[new] = numbers[back]
+            self._count += len(distinct)
+            self._runs.append((distinct, numbers))
+            while len(self._runs) > 1 and len(self._runs[-2][0]) < 2 * len(self._runs[-1][0]):
+                self._merge()
+        return found
+
+    def _merge(self) -> None:
+        (keys, numbers), (few, their) = self._runs[-2:]
+        place = np.searchsorted(keys, few) + np.arange(len(few))
+        old = np.ones(len(keys) + len(few), bool)
+        old[place] = False
+        merged = np.empty(len(old), np.uint64)
+        merged[place], merged[old] = few, keys
+        del keys
+        counted = np.empty(len(old), np.int32)
+        counted[place], counted[old] = their, numbers
+        self._runs[-2:] = [(merged, counted)]
+
+    def keys(self) -> Keys:
+        """[distinct] the keys by their numbers."""
+        keys = np.empty(self._count, np.uint64)
+        for known, numbers in self._runs:
+            keys[numbers] = known
+        return keys
+
+
+class Numbering:
+    """Texts that come one after another, as numbers; equal texts have one number.
+
+    A text is known by 64 bits of it: of a million texts two are taken for one with a chance of one
+    in forty million.
+    """
+
+    def __init__(self) -> None:
+        self._numbered = Numbered()
+        self._waiting: array[int] = array("Q")
+        self._without: list[int] = []
+        self._done: list[Codes] = []
+
+    def add(self, text: str | None) -> None:
+        """The next text; None for none, whose number is -1."""
+        if text is None:
+            self._without.append(len(self._waiting))
+            self._waiting.append(0)
+        else:
+            self._waiting.append(hash64(text))
+        if len(self._waiting) >= _BATCH:
+            self._number()
+
+    def codes(self) -> Codes:
+        """[texts] the numbers of all texts so far."""
+        self._number()
+        return np.concatenate(self._done) if self._done else np.zeros(0, np.int32)
+
+    def _number(self) -> None:
+        keys = np.array(self._waiting, np.uint64)
+        codes = np.full(len(keys), -1, np.int32)
+        named = np.ones(len(keys), bool)
+        named[self._without] = False
+        codes[named] = self._numbered.of(keys[named])
+        self._done.append(codes)
+        self._waiting, self._without = array("Q"), []
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A column of few different texts.
+
+    Attributes:
+        names: the different texts, in order.
+        codes: [rows] places in `names`.
+    """
+
+    names: tuple[str, ...]
+    codes: Codes
+
+    def counts(self, rows: npt.NDArray[np.integer] | None = None) -> dict[str, int]:
+        """How many rows have each of the names that any has."""
+        codes = self.codes if rows is None else self.codes[rows]
+        found = np.bincount(codes, minlength=len(self.names)).tolist()
+        return {name: count for name, count in zip(self.names, found, strict=True) if count}
+
+
+def coded(texts: Iterable[str]) -> Coded:
+    """A column of texts."""
+    places: dict[str, int] = {}
+    codes = array("i", (places.setdefault(text, len(places)) for text in texts))
+    return in_order(tuple(places), np.array(codes, np.int32))
+
+
+def in_order(names: tuple[str, ...], codes: Codes) -> Coded:
+    """A column whose names are in any order, and may come twice."""
+    ordered = tuple(sorted(set(names)))
+    place = {name: number for number, name in enumerate(ordered)}
+    table = np.array([place[name] for name in names], np.int32)
+    return Coded(ordered, table[codes] if len(codes) else codes)
