@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from luthier.errors import ModelError
 from luthier.retrieval.fusion import combine, fuse
-from luthier.retrieval.manifest import Manifest, read_manifest
+from luthier.retrieval.manifest import NAME, Manifest, read_manifest
 from luthier.retrieval.passages import OPEN, Mode, Passage, Scope
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Index:
         self._encoder = encoder
         self._wanted = version
         self.manifest: Manifest
+        self._seen: tuple[int, ...]
         self._store: Store
         self._open()
 
@@ -75,23 +76,40 @@ class Index:
         from luthier.errors import InputError
         from luthier.retrieval.store import Store
 
-        self.manifest = read_manifest(self.folder)
-        held = {change.version: change for change in self.manifest.history}
-        number = self._wanted or self.manifest.now.version
+        stamp = _stamp(self.folder)  # before it is read: a later one is seen next time
+        manifest = read_manifest(self.folder)
+        held = {change.version: change for change in manifest.history}
+        number = manifest.now.version if self._wanted is None else self._wanted
         if number not in held:
             raise InputError(
                 f"{self.folder} has no version {number}.",
                 fix=f"See `luthier index history {self.folder}`.",
             )
-        self.version = number
-        self._store = Store(self.folder, held[number].tables)
+        store = Store(self.folder, held[number].tables)
+        # together and last: where opening fails, the version of before is whole
+        self.manifest, self.version, self._store = manifest, number, store
+        self._seen = stamp
 
     def refresh(self) -> bool:
-        """Read the newest version, if there is a newer one; gives whether there was."""
-        if self._wanted or read_manifest(self.folder).now.version == self.version:
+        """Read the newest version, if there is a newer one; gives whether there was.
+
+        Raises:
+            InputError: there is no index any more, or it was made anew with another encoder.
+        """
+        from luthier.errors import InputError
+
+        # not by the version: an index that was deleted and built anew begins at 1 again
+        if self._wanted is not None or _stamp(self.folder) == self._seen:
             return False
+        before, held = self.manifest.now, read_manifest(self.folder)
+        if held.encoder != self.manifest.encoder:
+            raise InputError(
+                f"{self.folder} was made anew with the encoder {held.encoder}; it was opened with "
+                f"{self.manifest.encoder}.",
+                fix="Open it again.",
+            )
         self._open()
-        return True
+        return self.manifest.now != before
 
     @property
     def encoder(self) -> Any:
@@ -176,3 +194,12 @@ class Index:
     def history(self) -> list[Mapping[str, Any]]:
         """Every version, the oldest first."""
         return [change.model_dump(exclude={"tables"}) for change in self.manifest.history]
+
+
+def _stamp(folder: Path) -> tuple[int, ...]:
+    """What tells one index.json from the one that replaces it; nothing where there is none."""
+    try:
+        held = (folder / NAME).stat()
+    except OSError:
+        return ()
+    return held.st_ino, held.st_mtime_ns, held.st_size
