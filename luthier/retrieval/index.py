@@ -8,7 +8,7 @@ A reader sees one version of the index from when it opened it until it calls `re
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +89,7 @@ class Index:
         # together and last: where opening fails, the version of before is whole
         self.manifest, self.version, self._store = manifest, number, store
         self._seen = stamp
+        self._closed_to: dict[frozenset[str], set[str]] = {}
 
     def refresh(self) -> bool:
         """Read the newest version, if there is a newer one; gives whether there was.
@@ -163,11 +164,12 @@ class Index:
         rerank: bool,
     ) -> list[Passage]:
         deep = max(k, _DEEP)
-        words = [] if mode == "vectors" else self._store.by_words(question, deep, scope)
+        closed = self._closed(scope)
+        words = [] if mode == "vectors" else self._store.by_words(question, deep, scope, closed)
         near = []
         if mode != "bm25":
             assert vector is not None
-            near = self._store.by_vector(vector, deep, scope)
+            near = self._store.by_vector(vector, deep, scope, closed)
         if mode == "hybrid":
             found = combine(words, near)
         else:
@@ -181,15 +183,40 @@ class Index:
 
     def text_of(self, document: str, *, scope: Scope = OPEN) -> str | None:
         """See `Retriever`."""
-        return self._store.text_of(document, scope)
+        return None if document in self._closed(scope) else self._store.text_of(document, scope)
+
+    def _closed(self, scope: Scope) -> set[str]:
+        """Of an older version, the documents that are closed to the scope in the newest one: going
+        back must not open what was closed since."""
+        from luthier.retrieval.store import Store
+
+        now = self.manifest.now
+        if self.version == now.version:
+            return set()
+        if scope.groups not in self._closed_to:
+            self._closed_to[scope.groups] = Store(self.folder, now.tables).closed_to(scope)
+        return self._closed_to[scope.groups]
 
     def ids(self) -> set[str]:
         """The ids of all documents."""
         return set(self._store.hashes())
 
-    def documents(self) -> list[dict[str, Any]]:
-        """Every document without its text, whoever may read it: for who runs the index."""
-        return self._store.listed()
+    def documents(self, groups: Collection[str] | None = None) -> list[dict[str, Any]]:
+        """Every document without its text, whoever may read it: for who runs the index.
+
+        Args:
+            groups: leave the metadata out (it may quote the text) of documents that none of these
+                groups may read; None shows all.
+        """
+        held = self._store.listed()
+        if groups is None:
+            return held
+        return [
+            one
+            if not one["access"] or set(one["access"]) & set(groups)
+            else {**one, "metadata": {}}
+            for one in held
+        ]
 
     def history(self) -> list[Mapping[str, Any]]:
         """Every version, the oldest first."""

@@ -166,14 +166,14 @@ def restore(
 
 
 @app.command("list")
-def list_documents(index: Folder, as_json: Json = False) -> None:
-    """List the documents."""
+def list_documents(index: Folder, group: Groups = None, as_json: Json = False) -> None:
+    """List the documents and who may read them; metadata (--json) as --group may read it."""
     from rich.table import Table
 
     from luthier.display import out
     from luthier.retrieval.index import Index
 
-    held = Index.open(index).documents()
+    held = Index.open(index).documents(group or ())
     if as_json:
         _print(held)
         return

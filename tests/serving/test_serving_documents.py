@@ -333,9 +333,9 @@ def test_a_run_is_served_with_what_its_arms_read(
     (tmp_path / "task.yaml").write_text(
         "name: rooms\nkind: qa\nmodel: model\ndocuments: docs\n"
         'data: {train: rows.jsonl, input: "{{ q }}", output: "{{ a }}"}\n'
-        "arms: [rag, oracle, lora+rag]\n"
+        "arms: [rag, oracle]\n"
         "success: {max_forgetting: null}\ngeneration: {max_new_tokens: 4}\n"
-        "training: {epochs: 1}\nlearning_curve: false\nretrieval: {gold: doc, k: 2, mode: bm25}\n"
+        "learning_curve: false\nretrieval: {gold: doc, k: 2, mode: bm25}\n"
     )
     monkeypatch.setattr(ModelPool, "encoder", lambda self, name: WordEncoder())
     run = luthier.run(tmp_path / "task.yaml", out=tmp_path / "run")
@@ -345,12 +345,12 @@ def test_a_run_is_served_with_what_its_arms_read(
         if path.is_file() and "index/tables" not in path.as_posix():
             assert b"zanzibar" not in path.read_bytes(), path
     servables, default = offer(str(tmp_path / "run"))
-    assert "oracle" not in servables and {"rag", "lora+rag"} <= set(servables)
+    assert "oracle" not in servables and list(servables) == ["rag"]
     assert groups_of(str(tmp_path / "run")) == frozenset()
     access = Access(None, ["board"])
     with running(servables, default, access=access) as url:
-        board = ask(url, "Whose is room r3?", model="lora+rag")
-        nobody = ask(url, "Whose is room r3?", model="lora+rag", access_groups=[])
+        board = ask(url, "Whose is room r3?", model="rag")
+        nobody = ask(url, "Whose is room r3?", model="rag", access_groups=[])
         (tmp_path / "docs" / "d3.txt").write_text("Room r3 is empty.")
         building.update(tmp_path / "run" / "index", loaded=WordEncoder())
         later = message(ask(url, "Whose is room r3?", model="rag"))
