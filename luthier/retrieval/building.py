@@ -19,7 +19,7 @@ from luthier.data.refused import Refused
 from luthier.errors import InputError
 from luthier.files import hash_of
 from luthier.progress import Reporter
-from luthier.retrieval.chunks import Chunking, chunks_of
+from luthier.retrieval.chunks import Chunk, Chunking, chunks_of
 from luthier.retrieval.documents import Document, documents_in, read_labels
 from luthier.retrieval.hostile import suspicions
 from luthier.retrieval.index import ENCODER, Index, needs_lancedb
@@ -235,6 +235,13 @@ def _change(
         return writer.write(action, found, store.hashes(), refused or Refused(), sync=sync)
 
 
+def signs_in(document: Document, chunk: Chunk) -> list[str]:
+    """Why a passage may have been written to mislead a model: signs of its document, and of all
+    that a model would read of it, headings included."""
+    said = "\n".join([*chunk.heading, document.text[chunk.start : chunk.end]])
+    return list(dict.fromkeys([*document.suspicious, *suspicions(said)]))
+
+
 def _named(folder: Path, store: Store, manifest: Manifest, action: str, **counts: int) -> Change:
     """Make what the store holds now the version that is read."""
     held = store.counts()
@@ -309,7 +316,7 @@ class _Writer:
     def _rows(self, document: Document) -> list[dict[str, Any]]:
         rows = []
         for chunk in chunks_of(document, self.chunking):
-            signs = [*document.suspicious, *suspicions(document.text[chunk.start : chunk.end])]
+            signs = signs_in(document, chunk)
             if signs:
                 self.suspicious[document.id] = self.suspicious.get(document.id, 0) + 1
             rows.append(chunk_row(document, chunk.start, chunk.end, chunk.heading, signs))
