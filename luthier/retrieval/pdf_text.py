@@ -1,9 +1,9 @@
-"""The pages of a PDF as text: a program of its own, which `formats/pdf.py` runs with limits.
+"""The pages of a PDF as text: a program of its own, run with limits (`apart.py`).
 
-    python -I pdf_text.py FILE MEMORY_BYTES SECONDS MOST_PAGES MOST_CHARACTERS
+    python -I pdf_text.py FILE MEMORY_BYTES SECONDS MOST_CHARACTERS MOST_PAGES
 
-Prints JSON: {"title", "pages", "hidden"}. It imports nothing of Luthier, follows no link, runs no
-script and opens no other file.
+Prints JSON: {"title", "pages", "hidden"}. It follows no link, runs no script and opens no other
+file.
 
 Text that no person sees is left out and counted in "hidden": letters smaller than a point, in the
 invisible mode (3), or white where nothing dark was painted below. A page with a picture on which
@@ -19,6 +19,7 @@ import json
 import logging
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 _SMALLEST = 1.0
@@ -134,16 +135,11 @@ def text_of(page: Any) -> tuple[str, int]:
 
 def main() -> None:
     """Read one file within limits; see above."""
-    path, memory, seconds, most_pages, most_characters = sys.argv[1], *map(int, sys.argv[2:6])
-    try:
-        import resource
+    path, memory, seconds, most_characters, most_pages = sys.argv[1], *map(int, sys.argv[2:6])
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    from luthier.retrieval.limits import bounded
 
-        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # it writes into its pipe alone
-        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # and starts nothing
-    except (ImportError, ValueError, OSError):  # not on every system
-        pass
+    bounded(memory, seconds)
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     from pypdf import PdfReader
