@@ -24,6 +24,7 @@ from luthier.verbs.mix import mix
 from luthier.verbs.options import Json, TaskFile, Track, interrupted, print_json
 from luthier.verbs.redact import redact
 from luthier.verbs.run import run
+from luthier.verbs.serve import serve
 from luthier.verbs.split import split
 
 app = typer.Typer(
@@ -234,33 +235,7 @@ def report(folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run fol
     print(build_report(run.folder))
 
 
-@app.command()
-def serve(
-    name: Annotated[
-        str, typer.Argument(metavar="RUN_OR_MODEL", help="A run, a training stage or a model.")
-    ],
-    port: Annotated[int, typer.Option(help="Where to listen.")] = 8000,
-    host: Annotated[str, typer.Option(help="Which address to listen on.")] = "127.0.0.1",
-    api_key: Annotated[
-        str | None,
-        typer.Option(help="Ask clients for this key.", envvar="LUTHIER_API_KEY"),
-    ] = None,
-) -> None:
-    """Serve a run's recommended arm (or any of its arms by name) as an OpenAI-compatible API."""
-    from luthier.serving.app import create_app
-    from luthier.serving.offer import offer
-    from luthier.serving.server import serve as listen
-
-    servables, default = offer(name)
-    listen(
-        create_app(servables, default, api_key=api_key),
-        host=host,
-        port=port,
-        ready=lambda url: print(
-            f"Serving {default} at {url} (model names: {', '.join(servables)}). Ctrl-C stops it.",
-            flush=True,
-        ),
-    )
+app.command()(serve)
 
 
 @app.command()

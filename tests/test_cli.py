@@ -47,7 +47,7 @@ SURFACE = {
     "evaluate": {"MODEL_OR_RUN", "TASK", "--json"},
     "report": {"RUN"},
     "compare": {"RUN RUN...", "--out", "--json"},
-    "serve": {"RUN_OR_MODEL", "--port", "--host", "--api-key"},
+    "serve": {"RUN_OR_MODEL", "--port", "--host", "--api-key", "--group", "--keys"},
     "models": {"--json"},
     "doctor": {"--json"},
 }

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luthier.arms.base import Answerer, Progress
 from luthier.data.examples import Conversation, Example, Message
-from luthier.errors import InputError
+from luthier.errors import InputError, RunError
 from luthier.evaluation.metrics.squad import abstains, right_answers
 from luthier.generation.answers import Answer
 from luthier.generation.options import AnswerOptions
 from luthier.progress import Reporter
 from luthier.retrieval.asking import LEAST_SUPPORT
-from luthier.retrieval.grounding import FORM, NOT_FOUND, grounded, read_answer, support_of
+from luthier.retrieval.grounding import (
+    FORM,
+    NOT_FOUND,
+    Citation,
+    grounded,
+    read_answer,
+    support_of,
+)
 from luthier.retrieval.passages import Mode, Passage, Retriever, Scope
 from luthier.task import Task
 
@@ -31,6 +39,7 @@ INDEX = "index"
 KINDS = frozenset({"qa", "generation", "chat", "extraction", "summarization"})
 #: Words from which a `retrieval.gold` that is no document's id is taken for the passage itself.
 _PASSAGE = 4
+_log = logging.getLogger("luthier.retrieval")
 
 
 @dataclass(frozen=True)
@@ -82,9 +91,9 @@ def index_of(
     from luthier.retrieval import building
     from luthier.retrieval.chunks import Chunking
     from luthier.retrieval.index import ENCODER, Index
+    from luthier.retrieval.manifest import read_manifest
 
     folder = arm_folder.parent.parent / INDEX
-    encoder = pool.encoder(ENCODER)
     if not (folder / "index.json").is_file():
         wanted = task.retrieval
         labels = task.folder / wanted.labels if wanted.labels else None
@@ -95,9 +104,9 @@ def index_of(
             chunking=Chunking(wanted.size, wanted.overlap),
             labels=labels,
             reporter=reporter,
-            loaded=encoder,
+            loaded=pool.encoder(ENCODER),
         )
-    return Index.open(folder, encoder)
+    return Index.open(folder, pool.encoder(read_manifest(folder).encoder))
 
 
 def scope_of(task: Task) -> Scope:
@@ -119,11 +128,23 @@ def with_passages(
     return (*conversation[:-1], turn)
 
 
-def settled(answer: Answer, passages: Sequence[Passage], least_support: float) -> Answer:
+def settled(
+    answer: Answer,
+    passages: Sequence[Passage],
+    least_support: float,
+    exists: Callable[[Citation], bool] | None = None,
+) -> Answer:
     """What a model wrote as an answer that says what it rests on.
 
-    `extra` gets "passages" (document, start, end, score of each), "citations", "abstained" and
-    "support"; "unsupported" is what the model wrote where that was not let pass.
+    `extra` gets "passages" (document, start, end, score of each), "citations" (see `cited`),
+    "abstained" and "support"; "unsupported" is what the model wrote where that was not let pass.
+
+    Args:
+        answer: what the model wrote.
+        passages: that it read.
+        least_support: see `Reader`.
+        exists: whether a citation is what its document says; an answer with one that is not does
+            not pass. None takes that as given, as it is of passages that were just found.
     """
     found = read_answer(answer.text, passages)
     extra: dict[str, Any] = {
@@ -131,15 +152,42 @@ def settled(answer: Answer, passages: Sequence[Passage], least_support: float) -
             {"document": p.document, "start": p.start, "end": p.end, "score": round(p.score, 5)}
             for p in passages
         ],
-        "citations": [citation.to_dict() for citation in found.citations],
+        "citations": [cited(citation, passages) for citation in found.citations],
         "abstained": found.abstained,
         "support": found.support,
     }
     text = found.answer
-    if not found.abstained and found.support < least_support:
+    passes = found.support >= least_support
+    if exists is not None:
+        passes = passes and all(exists(citation) for citation in found.citations)
+    if not found.abstained and not passes:
         text = NOT_FOUND
         extra |= {"abstained": True, "unsupported": found.answer, "citations": []}
     return replace(answer, text=text, extra={**answer.extra, **extra})
+
+
+def cited(citation: Citation, passages: Sequence[Passage]) -> dict[str, Any]:
+    """A citation as plain values: "document", "start", "end" and "text", and of the passage that
+    it was read in "passage" (as `luthier index search` names it), "heading", "title", "source"."""
+    held = next(
+        (
+            one
+            for one in passages
+            if one.document == citation.document
+            and one.start <= citation.start
+            and citation.end <= one.end
+        ),
+        None,
+    )
+    if held is None:
+        return citation.to_dict()
+    return {
+        **citation.to_dict(),
+        "passage": f"{held.document}:{held.start}-{held.end}",
+        "heading": list(held.heading),
+        "title": str(held.metadata.get("title") or ""),
+        "source": held.source,
+    }
 
 
 class GroundedAnswerer(Answerer):
@@ -175,14 +223,15 @@ class GroundedAnswerer(Answerer):
     ) -> list[Answer]:
         """See `Answerer.answer`."""
         began = time.perf_counter()
-        refresh = getattr(self.index, "refresh", None)
-        if refresh is not None:  # a served index may have been updated
-            refresh()
+        self._look_again()
+        scope = self.scope
+        if options is not None and options.groups is not None:
+            scope = replace(scope, groups=options.groups)
         found = self.index.search_many(
             [question_of(one) for one in conversations],
             self.reader.k,
             mode=self.reader.mode,
-            scope=self.scope,
+            scope=scope,
         )
         searching = (time.perf_counter() - began) / max(1, len(conversations))
         asked = [
@@ -190,13 +239,37 @@ class GroundedAnswerer(Answerer):
             for one, passages in zip(conversations, found, strict=True)
         ]
         answers = self.inner.answer(asked, options, progress)
-        return [
-            replace(
-                settled(answer, passages, self.reader.least_support),
-                seconds=answer.seconds + searching,
+        texts: dict[str, str | None] = {}
+
+        def exists(citation: Citation) -> bool:
+            name = citation.document
+            if name not in texts:
+                texts[name] = self.index.text_of(name, scope=scope)
+            return (texts[name] or "")[citation.start : citation.end] == citation.text
+
+        said = []
+        for answer, passages in zip(answers, found, strict=True):
+            one = settled(answer, passages, self.reader.least_support, exists)
+            version = {"index_version": getattr(self.index, "version", None)}
+            said.append(
+                replace(one, seconds=one.seconds + searching, extra={**one.extra, **version})
             )
-            for answer, passages in zip(answers, found, strict=True)
-        ]
+        return said
+
+    def _look_again(self) -> None:
+        """Read the newest version of the index: while it is served it may be updated.
+
+        Raises:
+            RunError: it cannot be read. An answer from an older version could say what was removed.
+        """
+        refresh = getattr(self.index, "refresh", None)
+        if refresh is None:
+            return
+        try:
+            refresh()
+        except Exception as error:  # paths of the server are nothing for a client
+            _log.error("the index of %s cannot be read: %s", self.name, error)
+            raise RunError("The documents cannot be read now; the server's log says why.") from None
 
     def close(self) -> None:
         """See `Answerer.close`."""

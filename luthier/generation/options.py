@@ -19,6 +19,8 @@ class AnswerOptions:
         top_p: sample only among the likeliest tokens that together have this probability.
         stop: writing ends before the first of these strings; it is not part of the answer.
         seed: makes a sampled answer repeatable.
+        groups: the access groups of whoever asks, for answers from documents; None leaves those
+            that the run was measured with.
     """
 
     max_new_tokens: int | None = None
@@ -26,6 +28,7 @@ class AnswerOptions:
     top_p: float | None = None
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    groups: frozenset[str] | None = None
 
     @property
     def depends_on_batch(self) -> bool:

@@ -19,7 +19,7 @@ from luthier.data.refused import Refused
 from luthier.errors import InputError
 from luthier.files import hash_of
 from luthier.progress import Reporter
-from luthier.retrieval.chunks import Chunking, chunks_of
+from luthier.retrieval.chunks import Chunk, Chunking, chunks_of
 from luthier.retrieval.documents import Document, documents_in, read_labels
 from luthier.retrieval.hostile import suspicions
 from luthier.retrieval.index import ENCODER, Index, needs_lancedb
@@ -79,6 +79,7 @@ def build(
     needs_lancedb()
     chunking = chunking or Chunking()
     if (out / "index.json").is_file():
+        read_manifest(out).must_match(encoder, chunking, out)
         raise InputError(
             f"{out} is an index already.",
             fix=f"`luthier index update {out}` brings it up to date; or name another folder.",
@@ -105,23 +106,52 @@ def build(
         return writer.write("build", found, {}, refused or Refused())
 
 
+@dataclass(frozen=True)
+class Wish:
+    """How somebody wants an index to be that is there already; None for as it is.
+
+    Attributes:
+        encoder, size, overlap: see `build`. Others than the index has are refused: vectors of two
+            encoders cannot be compared, and passages of two lengths not be ranked together.
+    """
+
+    encoder: str | None = None
+    size: int | None = None
+    overlap: int | None = None
+
+    def must_be(self, manifest: Manifest, folder: Path) -> None:
+        """Refuse what the index is not.
+
+        Raises:
+            InputError: with the command that builds it anew.
+        """
+        held = Chunking(**manifest.chunking)
+        wanted = Chunking(
+            held.size if self.size is None else self.size,
+            held.overlap if self.overlap is None else self.overlap,
+        )
+        manifest.must_match(self.encoder or manifest.encoder, wanted, folder)
+
+
 def add(
     folder: Path,
     sources: Sequence[str],
     *,
+    wish: Wish = Wish(),
     base: Path = Path(),
     reporter: Reporter | None = None,
     refused: Refused | None = None,
     loaded: Any = None,
 ) -> Written:
     """Put documents into an index; one that is there already is replaced where it changed."""
-    return _change(folder, "add", sources, base, False, reporter, refused, loaded)
+    return _change(folder, "add", sources, base, wish, reporter, refused, loaded)
 
 
 def update(
     folder: Path,
     sources: Sequence[str] = (),
     *,
+    wish: Wish = Wish(),
     base: Path = Path(),
     reporter: Reporter | None = None,
     refused: Refused | None = None,
@@ -129,7 +159,7 @@ def update(
 ) -> Written:
     """Make an index what its sources are now (or other sources): new and changed documents are
     put in, and those that are gone are removed."""
-    return _change(folder, "update", sources, base, True, reporter, refused, loaded)
+    return _change(folder, "update", sources, base, wish, reporter, refused, loaded)
 
 
 def remove(folder: Path, ids: Sequence[str]) -> Written:
@@ -139,8 +169,9 @@ def remove(folder: Path, ids: Sequence[str]) -> Written:
         InputError: there is no such document.
     """
     needs_lancedb()
-    manifest = read_manifest(folder)
+    read_manifest(folder)  # a folder that is none gets no lock
     with writing(folder):
+        manifest = read_manifest(folder)
         store = Store(folder)
         store.go_back(manifest.now.tables)
         known = store.hashes()
@@ -162,10 +193,10 @@ def restore(folder: Path, version: int) -> Written:
     Raises:
         InputError: there is no such version.
     """
-    manifest = read_manifest(folder)
     Index(folder, version=version)  # says what is wrong
-    held = next(change for change in manifest.history if change.version == version)
     with writing(folder):
+        manifest = read_manifest(folder)
+        held = next(change for change in manifest.history if change.version == version)
         store = Store(folder)
         store.go_back(held.tables)
         return Written(_named(folder, store, manifest, f"restore {version}"), Refused())
@@ -176,18 +207,21 @@ def _change(
     action: str,
     sources: Sequence[str],
     base: Path,
-    sync: bool,
+    wish: Wish,
     reporter: Reporter | None,
     refused: Refused | None,
     loaded: Any,
 ) -> Written:
     needs_lancedb()
-    manifest = read_manifest(folder)
+    read_manifest(folder)
     wanted = [str((base / source).resolve()) for source in sources]
-    labels = read_labels(Path(manifest.labels)) if manifest.labels else ()
-    # ids are paths below what was indexed, so the sources are named as they were
-    found = documents_in(wanted or manifest.sources, Path("/"), labels=labels, refused=refused)
     with writing(folder):
+        # as it is now: another writer may have ended a moment ago
+        manifest = read_manifest(folder)
+        wish.must_be(manifest, folder)
+        labels = read_labels(Path(manifest.labels)) if manifest.labels else ()
+        # ids are paths below what was indexed, so the sources are named as they were
+        found = documents_in(wanted or manifest.sources, Path("/"), labels=labels, refused=refused)
         store = Store(folder)
         # what a killed writer left behind is taken back first
         store.go_back(manifest.now.tables)
@@ -197,7 +231,15 @@ def _change(
         elif wanted:
             manifest = manifest.model_copy(update={"sources": wanted})
         writer = _Writer(folder, store, manifest, loaded, reporter or Reporter())
+        sync = action == "update"
         return writer.write(action, found, store.hashes(), refused or Refused(), sync=sync)
+
+
+def signs_in(document: Document, chunk: Chunk) -> list[str]:
+    """Why a passage may have been written to mislead a model: signs of its document, and of all
+    that a model would read of it, headings included."""
+    said = "\n".join([*chunk.heading, document.text[chunk.start : chunk.end]])
+    return list(dict.fromkeys([*document.suspicious, *suspicions(said)]))
 
 
 def _named(folder: Path, store: Store, manifest: Manifest, action: str, **counts: int) -> Change:
@@ -274,7 +316,7 @@ class _Writer:
     def _rows(self, document: Document) -> list[dict[str, Any]]:
         rows = []
         for chunk in chunks_of(document, self.chunking):
-            signs = [*document.suspicious, *suspicions(document.text[chunk.start : chunk.end])]
+            signs = signs_in(document, chunk)
             if signs:
                 self.suspicious[document.id] = self.suspicious.get(document.id, 0) + 1
             rows.append(chunk_row(document, chunk.start, chunk.end, chunk.heading, signs))

@@ -8,13 +8,13 @@ A reader sees one version of the index from when it opened it until it calls `re
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luthier.errors import ModelError
 from luthier.retrieval.fusion import combine, fuse
-from luthier.retrieval.manifest import Manifest, read_manifest
+from luthier.retrieval.manifest import NAME, Manifest, read_manifest
 from luthier.retrieval.passages import OPEN, Mode, Passage, Scope
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Index:
         self._encoder = encoder
         self._wanted = version
         self.manifest: Manifest
+        self._seen: tuple[int, ...]
         self._store: Store
         self._open()
 
@@ -75,23 +76,41 @@ class Index:
         from luthier.errors import InputError
         from luthier.retrieval.store import Store
 
-        self.manifest = read_manifest(self.folder)
-        held = {change.version: change for change in self.manifest.history}
-        number = self._wanted or self.manifest.now.version
+        stamp = _stamp(self.folder)  # before it is read: a later one is seen next time
+        manifest = read_manifest(self.folder)
+        held = {change.version: change for change in manifest.history}
+        number = manifest.now.version if self._wanted is None else self._wanted
         if number not in held:
             raise InputError(
                 f"{self.folder} has no version {number}.",
                 fix=f"See `luthier index history {self.folder}`.",
             )
-        self.version = number
-        self._store = Store(self.folder, held[number].tables)
+        store = Store(self.folder, held[number].tables)
+        # together and last: where opening fails, the version of before is whole
+        self.manifest, self.version, self._store = manifest, number, store
+        self._seen = stamp
+        self._closed_to: dict[frozenset[str], set[str]] = {}
 
     def refresh(self) -> bool:
-        """Read the newest version, if there is a newer one; gives whether there was."""
-        if self._wanted or read_manifest(self.folder).now.version == self.version:
+        """Read the newest version, if there is a newer one; gives whether there was.
+
+        Raises:
+            InputError: there is no index any more, or it was made anew with another encoder.
+        """
+        from luthier.errors import InputError
+
+        # not by the version: an index that was deleted and built anew begins at 1 again
+        if self._wanted is not None or _stamp(self.folder) == self._seen:
             return False
+        before, held = self.manifest.now, read_manifest(self.folder)
+        if held.encoder != self.manifest.encoder:
+            raise InputError(
+                f"{self.folder} was made anew with the encoder {held.encoder}; it was opened with "
+                f"{self.manifest.encoder}.",
+                fix="Open it again.",
+            )
         self._open()
-        return True
+        return self.manifest.now != before
 
     @property
     def encoder(self) -> Any:
@@ -145,11 +164,12 @@ class Index:
         rerank: bool,
     ) -> list[Passage]:
         deep = max(k, _DEEP)
-        words = [] if mode == "vectors" else self._store.by_words(question, deep, scope)
+        closed = self._closed(scope)
+        words = [] if mode == "vectors" else self._store.by_words(question, deep, scope, closed)
         near = []
         if mode != "bm25":
             assert vector is not None
-            near = self._store.by_vector(vector, deep, scope)
+            near = self._store.by_vector(vector, deep, scope, closed)
         if mode == "hybrid":
             found = combine(words, near)
         else:
@@ -163,16 +183,50 @@ class Index:
 
     def text_of(self, document: str, *, scope: Scope = OPEN) -> str | None:
         """See `Retriever`."""
-        return self._store.text_of(document, scope)
+        return None if document in self._closed(scope) else self._store.text_of(document, scope)
+
+    def _closed(self, scope: Scope) -> set[str]:
+        """Of an older version, the documents that are closed to the scope in the newest one: going
+        back must not open what was closed since."""
+        from luthier.retrieval.store import Store
+
+        now = self.manifest.now
+        if self.version == now.version:
+            return set()
+        if scope.groups not in self._closed_to:
+            self._closed_to[scope.groups] = Store(self.folder, now.tables).closed_to(scope)
+        return self._closed_to[scope.groups]
 
     def ids(self) -> set[str]:
         """The ids of all documents."""
         return set(self._store.hashes())
 
-    def documents(self) -> list[dict[str, Any]]:
-        """Every document without its text, whoever may read it: for who runs the index."""
-        return self._store.listed()
+    def documents(self, groups: Collection[str] | None = None) -> list[dict[str, Any]]:
+        """Every document without its text, whoever may read it: for who runs the index.
+
+        Args:
+            groups: leave the metadata out (it may quote the text) of documents that none of these
+                groups may read; None shows all.
+        """
+        held = self._store.listed()
+        if groups is None:
+            return held
+        return [
+            one
+            if not one["access"] or set(one["access"]) & set(groups)
+            else {**one, "metadata": {}}
+            for one in held
+        ]
 
     def history(self) -> list[Mapping[str, Any]]:
         """Every version, the oldest first."""
         return [change.model_dump(exclude={"tables"}) for change in self.manifest.history]
+
+
+def _stamp(folder: Path) -> tuple[int, ...]:
+    """What tells one index.json from the one that replaces it; nothing where there is none."""
+    try:
+        held = (folder / NAME).stat()
+    except OSError:
+        return ()
+    return held.st_ino, held.st_mtime_ns, held.st_size

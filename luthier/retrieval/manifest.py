@@ -8,6 +8,7 @@ tables that nobody names.
 from __future__ import annotations
 
 import datetime
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,18 +81,22 @@ class Manifest(BaseModel):
         Raises:
             InputError: with the command that builds it anew.
         """
-        again = f"luthier index build {' '.join(self.sources)} --out NEW"
+        labels = ["--labels", self.labels] if self.labels else []
+        again = ["luthier", "index", "build", *self.sources, "--out", f"{folder}-new", *labels]
+        again += ["--encoder", encoder]
+        again += ["--size", str(chunking.size), "--overlap", str(chunking.overlap)]
+        fix = f"Build it anew: {shlex.join(again)}"
         if encoder != self.encoder:
             raise InputError(
                 f"{folder} was made with the encoder {self.encoder}, not {encoder}: their vectors "
                 "cannot be compared.",
-                fix=f"Build it anew: {again} --encoder {encoder}",
+                fix=fix,
             )
         if chunking.to_dict() != self.chunking:
             raise InputError(
                 f"{folder} holds passages of {self.chunking['size']} characters that overlap by "
                 f"{self.chunking['overlap']}, not {chunking.size} and {chunking.overlap}.",
-                fix=f"Build it anew: {again} --size {chunking.size} --overlap {chunking.overlap}",
+                fix=fix,
             )
 
 

@@ -43,6 +43,11 @@ def _blunted(mark: str) -> str:
     return mark.translate(str.maketrans("<>[]|", "‹›⟦⟧¦"))
 
 
+def without_hidden(text: str) -> str:
+    """Text without the characters that no person sees."""
+    return _HIDDEN.sub("", text)
+
+
 def hidden_characters(text: str) -> int:
     """How many characters of a text no person sees."""
     return len(_HIDDEN.findall(text))

@@ -136,24 +136,36 @@ class Store:
         table = self._tables[DOCUMENTS]
         return table.search().select(names).limit(table.count_rows() + 1).to_arrow()
 
+    def closed_to(self, scope: Scope) -> set[str]:
+        """The ids of documents that none of the scope's groups may read."""
+        table = self._tables[DOCUMENTS]
+        found = table.search().where(f"NOT {_readable(scope)}").select(["id"])
+        return set(found.limit(table.count_rows() + 1).to_arrow()["id"].to_pylist())
+
     def text_of(self, document: str, scope: Scope) -> str | None:
         """A document's text, where the scope may read it."""
         condition = f"id = {_quoted(document)} AND {condition_of(scope)}"
         rows = self._tables[DOCUMENTS].search().where(condition).select(["text"]).limit(1).to_list()
         return str(rows[0]["text"]) if rows else None
 
-    def by_words(self, question: str, k: int, scope: Scope) -> list[Passage]:
-        """The best passages by BM25."""
+    def by_words(
+        self, question: str, k: int, scope: Scope, closed: Iterable[str] = ()
+    ) -> list[Passage]:
+        """The best passages by BM25; none of the documents in `closed`."""
         if not question.strip():
             return []
         query = self._tables[CHUNKS].search(_match(question), query_type="fts")
-        found = query.where(condition_of(scope), prefilter=True).select([*_COLUMNS, "_score"])
+        query = query.where(condition_of(scope, closed), prefilter=True)
+        found = query.select([*_COLUMNS, "_score"])
         return [_passage(row, float(row["_score"])) for row in found.limit(k).to_list()]
 
-    def by_vector(self, vector: np.ndarray[Any, Any], k: int, scope: Scope) -> list[Passage]:
-        """The passages of the highest cosine; all are looked at."""
+    def by_vector(
+        self, vector: np.ndarray[Any, Any], k: int, scope: Scope, closed: Iterable[str] = ()
+    ) -> list[Passage]:
+        """The passages of the highest cosine; all are looked at but those in `closed`."""
         query = self._tables[CHUNKS].search(vector, vector_column_name="vector")
-        query = query.distance_type("cosine").where(condition_of(scope), prefilter=True)
+        condition = condition_of(scope, closed)
+        query = query.distance_type("cosine").where(condition, prefilter=True)
         found = query.select([*_COLUMNS, "_distance"]).limit(k).to_list()
         return [_passage(row, 1 - float(row["_distance"])) for row in found]
 
@@ -166,18 +178,24 @@ def _match(question: str) -> Any:
     return make(question, "words")
 
 
-def condition_of(scope: Scope) -> str:
-    """A scope as a condition on the rows of either table."""
-    day = (scope.on or datetime.date.today()).toordinal()
+def _readable(scope: Scope) -> str:
     groups = ", ".join(_quoted(name) for name in sorted({EVERYBODY, *scope.groups}))
+    return f"array_has_any(access, make_array({groups}))"
+
+
+def condition_of(scope: Scope, closed: Iterable[str] = ()) -> str:
+    """A scope as a condition on the rows of either table; with `closed`, of that of passages."""
+    day = (scope.on or datetime.date.today()).toordinal()
     parts = [
-        f"array_has_any(access, make_array({groups}))",
+        _readable(scope),
         f"valid_from <= {day}",
         f"valid_to >= {day}",
     ]
     parts += [f"array_has(tags, {_quoted(f'{k}={v}')})" for k, v in sorted(scope.where.items())]
     if scope.quarantine:
         parts.append("NOT flagged")
+    if listed := ", ".join(_quoted(name) for name in sorted(closed)):
+        parts.append(f"document NOT IN ({listed})")
     return " AND ".join(parts)
 
 

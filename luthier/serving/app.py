@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 
-from luthier.errors import InputError
+from luthier.serving.access import Access
 from luthier.serving.api_errors import ApiError
 from luthier.serving.chat import Chat
 from luthier.serving.gate import Gate
@@ -34,6 +34,7 @@ def create_app(
     default: str,
     *,
     api_key: str | None = None,
+    access: Access | None = None,
     max_body_bytes: int = MAX_BODY_BYTES,
 ) -> FastAPI:
     """The server as an ASGI application.
@@ -43,13 +44,15 @@ def create_app(
             for; `serve` loads the default before it takes requests.
         default: the model id that clients also reach as "luthier".
         api_key: clients must send it as a bearer token; None lets everybody in.
+        access: the same for several keys, with the groups whose documents each may read; in place
+            of `api_key`. Without it, answers rest on what each run's task may read.
         max_body_bytes: longer request bodies are refused with 413.
 
     Raises:
         InputError: no models, an unknown default, or an empty key.
     """
-    if api_key is not None and not api_key.strip():
-        raise InputError("The API key is empty.", fix="Give one, or none at all.")
+    if access is None:
+        access = Access(None if api_key is None else {api_key: None})
     pool, metrics = ModelPool(servables, default), Metrics()
     answering = Chat(pool, metrics)
 
@@ -60,8 +63,8 @@ def create_app(
 
     app = FastAPI(title="Luthier", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.pool = pool
-    app.state.has_key = api_key is not None
-    app.add_middleware(Gate, api_key=api_key, max_body_bytes=max_body_bytes, metrics=metrics)
+    app.state.has_key = access.has_key
+    app.add_middleware(Gate, access=access, max_body_bytes=max_body_bytes, metrics=metrics)
     app.exception_handler(ApiError)(_refused)
     app.exception_handler(RequestValidationError)(_malformed)
     app.exception_handler(HTTPException)(_no_route)

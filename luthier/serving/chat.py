@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from fastapi import Request
 from fastapi.responses import Response
@@ -12,11 +13,13 @@ from fastapi.responses import Response
 from luthier.errors import LuthierError
 from luthier.generation.answers import Answer
 from luthier.serving import requests
+from luthier.serving.access import narrowed
 from luthier.serving.api_errors import ApiError, as_api_error
 from luthier.serving.batcher import Batcher, ClosedError
+from luthier.serving.gate import GROUPS
 from luthier.serving.metrics import Metrics
 from luthier.serving.pool import ModelPool
-from luthier.serving.replies import DONE, Completion, Json, event
+from luthier.serving.replies import DONE, Completion, Json, context_of, event
 from luthier.serving.requests import ChatRequest
 from luthier.serving.streaming import ClientGoneError, EventStream, Pieces, while_connected
 
@@ -46,6 +49,7 @@ class Chat:
         began = time.perf_counter()
         name = self._pool.known(body.model)
         requests.refuse_unsupported(body)
+        groups = narrowed(request.scope.get(GROUPS), body.access_groups)
         conversation = requests.conversation_of(body)
         options = requests.options_of(body)
         batcher = self._pool.loaded(name) or await self._load(name, request)
@@ -54,6 +58,8 @@ class Chat:
             options, note = requests.without_sampling(options)
             if note is not None:
                 headers[NOTE] = note
+        else:
+            options = replace(options, groups=groups)
         requests.refuse_longer(options, batcher.servable.context_length)
         frame = Completion(name)
         try:
@@ -92,7 +98,9 @@ class Chat:
             yield event(as_api_error(error, frame.model).to_dict())
             return
         self._metrics.answered(frame.model, piece, time.perf_counter() - began)
-        yield event(frame.chunk({}, finish_reason=piece.finish_reason, with_usage=with_usage))
+        context = context_of(piece)
+        delta = {} if context is None else {"context": context}
+        yield event(frame.chunk(delta, finish_reason=piece.finish_reason, with_usage=with_usage))
         if with_usage:
             yield event(frame.usage_chunk(piece))
         yield DONE

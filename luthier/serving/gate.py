@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import uuid
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from luthier.serving.access import Access
 from luthier.serving.api_errors import ApiError
 from luthier.serving.metrics import Metrics
 from luthier.serving.replies import Json
@@ -19,6 +19,8 @@ _log = logging.getLogger("luthier.serving")
 
 #: Routes that need no key: a load balancer has none.
 OPEN = frozenset({"/health"})
+#: Where the groups of the client stand in the scope of a request.
+GROUPS = "luthier.groups"
 
 
 class Gate:
@@ -26,16 +28,16 @@ class Gate:
 
     Args:
         app: what comes behind the gate.
-        api_key: what clients must send as `Authorization: Bearer KEY`; None asks for none.
+        access: who is let in, by `Authorization: Bearer KEY`, and for which groups.
         max_body_bytes: the longest body of a request.
         metrics: where responses are counted.
     """
 
     def __init__(
-        self, app: ASGIApp, *, api_key: str | None, max_body_bytes: int, metrics: Metrics
+        self, app: ASGIApp, *, access: Access, max_body_bytes: int, metrics: Metrics
     ) -> None:
         self._app = app
-        self._key = None if api_key is None else api_key.encode()
+        self._access = access
         self._max_body_bytes = max_body_bytes
         self._metrics = metrics
 
@@ -56,7 +58,9 @@ class Gate:
 
         try:
             try:
-                self._check_key(scope)
+                if scope["path"] not in OPEN:
+                    given = Headers(scope=scope).get("authorization", "")
+                    scope[GROUPS] = self._access.groups_of(given)
                 if scope["method"] == "POST":
                     body = await self._body(receive)
                     self._check_kind(scope)
@@ -80,18 +84,6 @@ class Gate:
                 raise
             fault = ApiError(500, "The server failed; its log says why.", code="internal_error")
             await Json(fault.to_dict(), 500, fault.headers)(scope, receive, watched)
-
-    def _check_key(self, scope: Scope) -> None:
-        if self._key is None or scope["path"] in OPEN:
-            return
-        given = Headers(scope=scope).get("authorization", "").encode("latin-1")
-        scheme, _, key = given.partition(b" ")
-        right = hmac.compare_digest(key.strip(), self._key)
-        if not (right and scheme.lower() == b"bearer"):
-            said = "Incorrect API key provided." if given else "You didn't provide an API key."
-            raise ApiError(
-                401, f"{said} Send the header Authorization: Bearer KEY.", code="invalid_api_key"
-            )
 
     def _check_kind(self, scope: Scope) -> None:
         # also keeps web pages out: a browser asks first before it sends JSON to another site

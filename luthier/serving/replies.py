@@ -47,6 +47,21 @@ def usage(answer: Answer) -> dict[str, int]:
     }
 
 
+def context_of(answer: Answer) -> dict[str, Any] | None:
+    """What an answer from documents rests on; None where it rests on none.
+
+    It stands beside "content" in the message, and in the last delta of a stream, as Azure OpenAI
+    has it for answers over one's own data: "citations" (`luthier.arms.grounded.cited`; each was
+    looked up in the index as it was when the answer was written), "abstained", "support" (the
+    share of the answer's words that a passage holds), "passages" (that the model read) and
+    "index_version".
+    """
+    if "citations" not in answer.extra:
+        return None
+    names = ("citations", "abstained", "support", "passages", "index_version")
+    return {name: answer.extra[name] for name in names if name in answer.extra}
+
+
 def model_object(name: str, created: int, context_length: int | None) -> dict[str, Any]:
     """An entry of /v1/models; `max_model_len` (as vLLM calls it) only when it is known."""
     entry: dict[str, Any] = {
@@ -68,9 +83,11 @@ class Completion:
 
     def whole(self, answer: Answer) -> dict[str, Any]:
         """A `chat.completion` object."""
+        message = {"role": "assistant", "content": answer.text, "refusal": None}
+        context = context_of(answer)
         choice = {
             "index": 0,
-            "message": {"role": "assistant", "content": answer.text, "refusal": None},
+            "message": message if context is None else {**message, "context": context},
             "logprobs": None,
             "finish_reason": answer.finish_reason,
         }

@@ -87,6 +87,8 @@ class ChatRequest(BaseModel):
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     stream: bool | None = False
     stream_options: StreamOptions | None = None
+    #: not of the OpenAI API: fewer groups than the client has (`luthier.serving.access`)
+    access_groups: list[str] | None = Field(default=None, max_length=100)
 
 
 def refuse_unsupported(request: ChatRequest) -> None:

@@ -103,7 +103,8 @@ class Pieces:
     def _rest(self, answer: Answer) -> str:
         """What the answer holds beyond the pieces; all of it when there were none."""
         if not answer.text.startswith(self._sent):
-            _log.warning("the streamed text differs from the answer: %r", answer.text[:80])
+            # without the text: it may be of documents that readers of the log may not read
+            _log.warning("the streamed text differs from the answer")
             return ""
         rest = answer.text[len(self._sent) :]
         self._sent = answer.text

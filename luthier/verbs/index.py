@@ -38,6 +38,11 @@ Where = Annotated[
     list[str] | None,
     typer.Option(metavar="KEY=VALUE", help="Only documents with this metadata; may be repeated."),
 ]
+Encoder = Annotated[
+    str | None, typer.Option(help="Sentence encoder: catalogue name, folder or hub id.")
+]
+Size = Annotated[int | None, typer.Option(help="Characters of a passage, at most; 1000.")]
+Overlap = Annotated[int | None, typer.Option(help="Characters that passages share, at most; 150.")]
 Quarantine = Annotated[
     bool, typer.Option("--quarantine", help="Leave out passages that speak to the model.")
 ]
@@ -47,11 +52,9 @@ Quarantine = Annotated[
 def build(
     documents: Annotated[list[str], typer.Argument(metavar="DOCUMENTS...", help="Files, folders.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder for the index.")],
-    encoder: Annotated[
-        str | None, typer.Option(help="Sentence encoder: catalogue name, folder or hub id.")
-    ] = None,
-    size: Annotated[int, typer.Option(help="Characters of a passage, at most.")] = 1000,
-    overlap: Annotated[int, typer.Option(help="Characters that passages share, at most.")] = 150,
+    encoder: Encoder = None,
+    size: Size = None,
+    overlap: Overlap = None,
     labels: Annotated[
         Path | None,
         typer.Option(metavar="FILE.yaml", help="Who may read what, and when it is valid."),
@@ -70,7 +73,10 @@ def build(
         documents,
         out,
         encoder=encoder or ENCODER,
-        chunking=Chunking(size, overlap),
+        chunking=Chunking(
+            Chunking.size if size is None else size,
+            Chunking.overlap if overlap is None else overlap,
+        ),
         labels=labels,
         reporter=Display(),
         refused=Refused() if skip else None,
@@ -84,6 +90,9 @@ def build(
 def add(
     index: Folder,
     documents: Annotated[list[str], typer.Argument(metavar="DOCUMENTS...", help="Files, folders.")],
+    encoder: Encoder = None,
+    size: Size = None,
+    overlap: Overlap = None,
     skip: Skip = False,
     as_json: Json = False,
 ) -> None:
@@ -93,7 +102,13 @@ def add(
     from luthier.retrieval import building
 
     refused = Refused() if skip else None
-    done = building.add(index, documents, reporter=Display(), refused=refused)
+    done = building.add(
+        index,
+        documents,
+        wish=building.Wish(encoder, size, overlap),
+        reporter=Display(),
+        refused=refused,
+    )
     _told(done, index, as_json)
 
 
@@ -104,6 +119,9 @@ def update(
         list[str] | None,
         typer.Argument(metavar="[DOCUMENTS...]", help="Instead of what was indexed before."),
     ] = None,
+    encoder: Encoder = None,
+    size: Size = None,
+    overlap: Overlap = None,
     skip: Skip = False,
     as_json: Json = False,
 ) -> None:
@@ -113,7 +131,13 @@ def update(
     from luthier.retrieval import building
 
     refused = Refused() if skip else None
-    done = building.update(index, documents or (), reporter=Display(), refused=refused)
+    done = building.update(
+        index,
+        documents or (),
+        wish=building.Wish(encoder, size, overlap),
+        reporter=Display(),
+        refused=refused,
+    )
     _told(done, index, as_json)
 
 
@@ -142,14 +166,14 @@ def restore(
 
 
 @app.command("list")
-def list_documents(index: Folder, as_json: Json = False) -> None:
-    """List the documents."""
+def list_documents(index: Folder, group: Groups = None, as_json: Json = False) -> None:
+    """List the documents and who may read them; metadata (--json) as --group may read it."""
     from rich.table import Table
 
     from luthier.display import out
     from luthier.retrieval.index import Index
 
-    held = Index.open(index).documents()
+    held = Index.open(index).documents(group or ())
     if as_json:
         _print(held)
         return

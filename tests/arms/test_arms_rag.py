@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import write_tiny_model
 from retrieval_fakes import WordEncoder
+from tiny_models import write_tiny_model
 
 import luthier
 from luthier.arms.tuned_rag import raft_rows
@@ -56,6 +56,8 @@ def test_a_comparison_of_arms_that_read(home: Path) -> None:
 
 
 def test_training_rows_hold_the_right_passage_or_say_that_it_is_missing(home: Path) -> None:
+    # a document of another group is in no training row
+    (home / "docs" / "secret.md").write_text("---\naccess: [board]\n---\nRoom r3 is zanzibar's.\n")
     building.build([str(home / "docs")], home / "index", loaded=WordEncoder())
     index = Index.open(home / "index", WordEncoder())
     task = Task.load(home / "task.yaml")
@@ -66,6 +68,9 @@ def test_training_rows_hold_the_right_passage_or_say_that_it_is_missing(home: Pa
         for n in range(24)
     ]
     rows = raft_rows(examples, task, index, seed=0)
+    assert not any("zanzibar" in row.input for row in rows)
+    board = task.changed(retrieval={"gold": "doc", "groups": ["board"]})
+    assert any("zanzibar" in row.input for row in raft_rows(examples, board, index, seed=0))
     withheld = [row for row in rows if row.output == NOT_FOUND]
     assert 0 < len(withheld) < 12
     for example, row in zip(examples, rows, strict=True):

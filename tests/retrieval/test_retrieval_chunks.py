@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from luthier.errors import InputError
@@ -18,6 +18,7 @@ WORDS = st.lists(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 @given(WORDS, st.integers(100, 400), st.data())
 def test_every_word_is_in_a_passage(words: list[str], size: int, data: st.DataObject) -> None:
     text = " ".join(words)

@@ -11,6 +11,10 @@ from luthier.data.safe_zip import check_zip
 from luthier.errors import InputError
 from luthier.retrieval.documents import KINDS, Document, Found, labelled, made_plain
 
+#: Points of the smallest letters that somebody reads.
+_SMALLEST = 2
+_WHITE = "FFFFFF"
+
 
 @KINDS.register("docx")
 def docx(found: Found) -> Iterator[Document]:
@@ -35,7 +39,7 @@ def docx(found: Found) -> Iterator[Document]:
             lines = [" | ".join(cell.text for cell in row.cells) for row in block.rows]
             said = "\n".join(lines)
         else:
-            shown = [run for run in block.runs if not run.font.hidden]
+            shown = [run for run in block.runs if not _unseen(run)]
             left_out += len(block.runs) - len(shown)
             said = "".join(run.text for run in shown) if block.runs else block.text
         kept, signs = made_plain(said)
@@ -49,6 +53,19 @@ def docx(found: Found) -> Iterator[Document]:
     title = (held.core_properties.title or "").strip()
     document = Document(found.name, text, headings=tuple(headings), suspicious=hidden)
     yield labelled(document, {"title": title}, found.shown)
+
+
+def _unseen(run: Any) -> bool:
+    """Whether no reader sees it: hidden, of the paper's colour, or too small. White letters on a
+    dark ground of their own (a highlight, a shaded run) are seen."""
+    font = run.font
+    if font.hidden:
+        return True
+    if font.size is not None and font.size.pt < _SMALLEST:
+        return True
+    white = font.color is not None and font.color.rgb is not None and str(font.color.rgb) == _WHITE
+    ground = font.highlight_color is not None or run._element.xpath(".//w:shd")
+    return bool(white and not ground and not run._element.xpath("ancestor::w:tc"))
 
 
 def _level(block: Any) -> int | None:

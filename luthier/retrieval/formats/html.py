@@ -2,108 +2,40 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from typing import Any
 
 from luthier.data.decoding import decode
 from luthier.errors import InputError
+from luthier.retrieval import html_text
+from luthier.retrieval.apart import read_apart
 from luthier.retrieval.documents import KINDS, Document, Found, labelled, made_plain
-from luthier.retrieval.sanitise import plain_text
+from luthier.retrieval.hostile import suspicions
 
-_UNSHOWN_WORDS = """
-script style template noscript head iframe object embed svg math canvas audio video select option
-datalist textarea nav input
-"""
-_UNSHOWN = frozenset(_UNSHOWN_WORDS.split())
-_BLOCK_WORDS = """
-address article aside blockquote body br caption dd details div dl dt fieldset figcaption figure
-footer form h1 h2 h3 h4 h5 h6 header hr html legend li main ol p pre section summary table tbody td
-tfoot th thead tr ul
-"""
-_BLOCKS = frozenset(_BLOCK_WORDS.split())
-#: Styles by which text is put where no person sees it.
-_HIDING = re.compile(
-    r"display\s*:\s*none|visibility\s*:\s*hidden|opacity\s*:\s*0(?:\.0*)?(?:\D|$)"
-    r"|font-size\s*:\s*0|(?:left|top|text-indent)\s*:\s*-\d{3,}|clip\s*:\s*rect\(\s*0",
-    re.IGNORECASE,
-)
-#: Elements that stand within each other at most; more is an attack on whoever walks through them.
-_DEEPEST = 400
+#: Bytes of a page that is read in this process; one that is made to be slow takes seconds then.
+SMALL = 100_000
 
 
 @KINDS.register("html")
 def html(found: Found) -> Iterator[Document]:
     """One document. Scripts, styles, navigation and hidden elements are left out."""
-    from bs4 import BeautifulSoup
-    from bs4.element import Comment, NavigableString
-
     raw = decode(found.path.read_bytes(), found.shown)
-    try:
-        soup = BeautifulSoup(raw, "lxml")
-    except Exception as error:  # the parser's own errors have no common class
-        raise InputError(f"{found.shown} cannot be read as HTML: {error}.") from None
-    pieces: list[str] = []
-    headings: list[tuple[int, int, str]] = []
-    left_out = 0
-    length = 0
-
-    def add(text: str) -> None:
-        nonlocal length
-        pieces.append(text)
-        length += len(text)
-
-    # with a stack of its own: pages may nest deeper than Python calls
-    stack: list[tuple[Any, int, bool]] = [(soup, 0, False)]
-    while stack:
-        node, depth, closing = stack.pop()
-        if isinstance(node, NavigableString):
-            if not isinstance(node, Comment) and type(node) is NavigableString:
-                words = re.sub(r"\s+", " ", plain_text(str(node)))
-                if words.strip():
-                    add(words if pieces and not pieces[-1].endswith("\n") else words.lstrip())
-            continue
-        name = node.name
-        if closing:
-            if name in _BLOCKS:
-                _newline(pieces, add)
-            continue
-        if name in _UNSHOWN or depth > _DEEPEST:
-            continue
-        if _hidden(node):
-            left_out += bool(node.get_text(strip=True))
-            continue
-        if name in _BLOCKS:
-            _newline(pieces, add)
-        if re.fullmatch(r"h[1-6]", name or ""):
-            said = re.sub(r"\s+", " ", plain_text(node.get_text(" ", strip=True))).strip()
-            if said:
-                headings.append((length, int(name[1]), said))
-        stack.append((node, depth, True))
-        stack.extend((child, depth + 1, False) for child in reversed(list(node.children)))
-    text = "".join(pieces)
+    if len(raw) > SMALL:
+        fix = "Save the page without what is not its text, or as plain text."
+        held = read_apart(found, html_text.__file__, "HTML", fix)
+        page = html_text.Page(**held)
+    else:
+        try:
+            page = html_text.page_of(raw)
+        except Exception as error:  # the parser's own errors have no common class
+            raise InputError(f"{found.shown} cannot be read as HTML: {error}.") from None
     _, hidden = made_plain(raw)
-    if left_out:
-        hidden = (*hidden, f"hidden: {left_out} elements that no reader sees (taken out)")
-    title = soup.title.get_text(strip=True) if soup.title else None
-    document = Document(found.name, text, headings=tuple(headings), suspicious=hidden)
-    yield labelled(document, {"title": title and plain_text(title)}, found.shown)
+    if page.left_out:
+        hidden = (*hidden, f"hidden: {page.left_out} elements that no reader sees (taken out)")
+    if any(suspicions(text) for text in page.unseen):
+        hidden = (*hidden, "hidden: an instruction in a comment or attribute (taken out)")
+    headings = tuple((at, level, said) for at, level, said in page.headings)
+    document = Document(found.name, page.text, headings=headings, suspicious=hidden)
+    yield labelled(document, {"title": page.title}, found.shown)
 
 
 KINDS.register("htm")(html)
-
-
-def _newline(pieces: list[str], add: Any) -> None:
-    if pieces and not pieces[-1].endswith("\n"):
-        add("\n")
-
-
-def _hidden(node: Any) -> bool:
-    if node.attrs is None:
-        return False
-    style = str(node.attrs.get("style", ""))
-    return (
-        "hidden" in node.attrs
-        or str(node.attrs.get("aria-hidden", "")).lower() == "true"
-        or bool(_HIDING.search(style))
-    )

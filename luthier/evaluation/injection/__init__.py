@@ -1,0 +1,1 @@
+"""Hostile documents, and whether a reader of theirs does what they demand."""
