@@ -64,6 +64,20 @@ class RoomyLayer(DynamicLayer):
         self._show()
         return self.keys, self.values
 
+    def take(self, places: torch.Tensor, other: RoomyLayer, width: int) -> None:
+        """Put the rows of a layer that holds fewer tokens at `places`, at the end of the first
+        `width` tokens; what is before them is zeros."""
+        if not self.is_initialized:
+            self.lazy_initialization(other.keys, other.values)
+            # what is masked is multiplied by 0 all the same, and must be a number
+            self._all_keys.zero_()
+            self._all_values.zero_()
+            self._length = width
+            self._show()
+        start = width - int(other.keys.shape[2])
+        self._all_keys[places, :, start:width] = other.keys
+        self._all_values[places, :, start:width] = other.values
+
     def get_seq_length(self) -> int:
         """Tokens held so far, those of the prefix included."""
         return self._before + self._length

@@ -19,6 +19,8 @@ from luthier.models.heads import body, keeps_state, virtual_tokens
 _SHORTEST_PREFIX = 8
 #: Shorter ones are copied into the cache of every row.
 _SHORTEST_SHARED = 64
+#: Tokens after a shared beginning that are read at once, padding counted.
+_READ_TOGETHER = 1024
 #: Caches of beginnings that are held at once.
 _PREFIXES_KEPT = 4
 
@@ -166,6 +168,53 @@ class Runner:
             prefix: what comes before all of them.
             room: tokens that will be appended at most.
         """
+        if not prefix.shared:
+            return self._read_together(suffixes, prefix, room)
+        # rows that share one copy of their beginning are many, and their own parts differ in
+        # length by more than they are long: read in parts of similar length, without much padding
+        lengths = [len(suffix) for suffix in suffixes]
+        parts = [
+            (some, self._read_together([suffixes[row] for row in some], prefix, 0))
+            for some in batches(lengths, 0, tokens=_READ_TOGETHER, rows=len(lengths))
+        ]
+        if len(parts) == 1 and parts[0][0] == list(range(len(suffixes))):
+            return self._read_together(suffixes, prefix, room)
+        return self._joined(parts, max(lengths), prefix, room)
+
+    def _joined(
+        self,
+        parts: Sequence[tuple[list[int], ReadRows]],
+        width: int,
+        prefix: Prefix,
+        room: int,
+    ) -> ReadRows:
+        """Rows that were read in parts, as if they had been read together.
+
+        Args:
+            parts: the places of rows, and what was read of them.
+            width: tokens of the longest, its prefix not counted.
+            prefix: what comes before all of them.
+            room: tokens that will be appended at most.
+        """
+        count = sum(len(some) for some, _ in parts)
+        cache = RoomyCache(self.layers, count, width + room, prefix.cache, shared=True)
+        _, first = parts[0]
+        hidden = first.hidden.new_empty(count, *first.hidden.shape[1:])
+        mask = first.mask.new_zeros(count, prefix.length + width)
+        mask[:, : prefix.length] = 1
+        positions = first.positions.new_empty(count)
+        for some, read in parts:
+            places = torch.tensor(some, device=self.device)
+            hidden[places], positions[places] = read.hidden, read.positions
+            own = read.mask[:, prefix.length :]
+            mask[places, mask.shape[1] - own.shape[1] :] = own
+            for layer, part in zip(cache.layers, read.cache.layers, strict=True):
+                layer.take(places, part, width)
+        return ReadRows(cache, hidden, mask, positions, prefix)
+
+    def _read_together(
+        self, suffixes: Sequence[Sequence[int]], prefix: Prefix, room: int
+    ) -> ReadRows:
         rows, width = len(suffixes), max(len(s) for s in suffixes)
         ids = torch.zeros(rows, width, dtype=torch.long)
         mask = torch.ones(rows, prefix.length + width, dtype=torch.long)
