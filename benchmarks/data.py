@@ -3,7 +3,7 @@
     python benchmarks/data.py near DATA            recall and precision on planted near-duplicates
     python benchmarks/data.py noise DATA           flipped labels among the rows most in doubt
     python benchmarks/data.py scale [--rows 10000,100000,1000000] [--words 22,160]
-    python benchmarks/data.py memory [--rows 100000,1000000]   reading, converting, splitting, mixing
+    python benchmarks/data.py memory [--rows 100000,1000000]   of reading, converting, splitting
 
 `DATA` is a folder with the public data sets that RESULTS.md names. The rows of `scale` are
 generated: words drawn by Zipf's law, four labels, one row in fifty an earlier one with a word in

@@ -191,6 +191,43 @@ def test_a_workbook_with_an_entity_is_refused(tmp_path: Path) -> None:
     assert "document type" in refusal(path)
 
 
+def test_texts_in_lists_of_a_large_parquet_file_are_read(tmp_path: Path) -> None:
+    """Its columns change their dictionary inside a group of rows, and from one to the next."""
+    chance = random.Random(0)
+    rows = [
+        {"id": n, "talk": [{"role": "user", "said": f"{n} {chance.random()}" * (n % 90)}] * (n % 3)}
+        for n in range(2500)
+    ]
+    table = pyarrow.Table.from_pylist(rows)
+    path = tmp_path / "t.parquet"
+    pyarrow.parquet.write_table(
+        table, path, row_group_size=1100, dictionary_pagesize_limit=2**14, data_page_size=2**12
+    )
+    with pytest.raises(pyarrow.ArrowNotImplementedError):
+        list(
+            pyarrow.parquet.ParquetFile(
+                path, read_dictionary=["talk.list.element.said"]
+            ).iter_batches(batch_size=1024)
+        )
+    assert [row.values for row in read_rows(path.name, tmp_path)] == rows
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_lists_that_unpack_to_gigabytes_are_refused(tmp_path: Path, changes: bool) -> None:
+    texts = ["x" * 2**19, *(str(n) * 2**11 for n in range(200 if changes else 1))]
+    places = [0] * 8000 + list(range(1, len(texts)))
+    held = pyarrow.DictionaryArray.from_arrays(pyarrow.array(places, "int32"), texts)
+    column = pyarrow.ListArray.from_arrays(list(range(len(places) + 1)), held)
+    path = tmp_path / "t.parquet"
+    pyarrow.parquet.write_table(
+        pyarrow.table({"a": column}), path, dictionary_pagesize_limit=2**19 + 2**17
+    )
+    assert path.stat().st_size < 2**21
+    begun = time.process_time()
+    assert "fill a machine's memory" in refusal(path)
+    assert time.process_time() - begun < 5
+
+
 @pytest.mark.parametrize("ending", [".parquet", ".arrow"])
 def test_columns_that_unpack_to_gigabytes_are_refused(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"t{ending}"
