@@ -3,6 +3,7 @@
     python benchmarks/data.py near DATA            recall and precision on planted near-duplicates
     python benchmarks/data.py noise DATA           flipped labels among the rows most in doubt
     python benchmarks/data.py scale [--rows 10000,100000,1000000] [--words 22,160]
+    python benchmarks/data.py memory [--rows 100000,1000000]   of reading, converting, splitting
 
 `DATA` is a folder with the public data sets that RESULTS.md names. The rows of `scale` are
 generated: words drawn by Zipf's law, four labels, one row in fifty an earlier one with a word in
@@ -28,6 +29,24 @@ from dataclasses import replace
 from pathlib import Path
 
 STEPS = ("read", "convert", "split", "check")
+#: Work whose memory shall not grow with the rows: the verb and its words. IN and JSONL are the rows
+#: as csv and as jsonl, OUT is a new place.
+WORK = {
+    "read": (),
+    "csv to jsonl": ("convert", "IN", "--to", "jsonl", "--out", "OUT.jsonl"),
+    "csv to parquet": ("convert", "IN", "--to", "parquet", "--out", "OUT.parquet"),
+    "jsonl to openai messages": (
+        *("convert", "JSONL", "--to", "openai", "--map", "prompt=text"),
+        *("--map", "completion=label", "--out", "OUT.jsonl"),
+    ),
+    "split": ("split", "IN", "--out", "OUT", "--input", "text"),
+    "split, stratified and grouped": (
+        *("split", "IN", "--out", "OUT", "--input", "text", "--stratify", "label"),
+        *("--group", "customer"),
+    ),
+    "split into 5 folds": ("split", "IN", "--out", "OUT", "--input", "text", "--folds", "5"),
+    "mix with itself": ("mix", "a=IN", "b=JSONL", "--cap", "1000", "--out", "OUT.jsonl"),
+}
 
 
 def generated(rows: int, words: int, seed: int = 0) -> Iterator[dict[str, str]]:
@@ -75,6 +94,15 @@ def step(name: str, path: Path, out: Path) -> str:
         return f"{sum(1 for _ in stream_rows(path.name, path.parent)):,} rows"
     from luthier.cli import app
 
+    if name in WORK:
+        said = {"IN": str(path), "JSONL": str(path.with_suffix(".jsonl"))}
+        words = []
+        for word in WORK[name]:
+            for short, whole in said.items():
+                word = whole if word == short else word.replace(f"={short}", f"={whole}")
+            words.append(word.replace("OUT", str(out / "OUT")))
+        app(words, standalone_mode=False)
+        return "done"
     if name == "convert":
         app(
             ["convert", str(path), "--to", "prompt_completion", "--map", "prompt=text",
@@ -128,6 +156,31 @@ def scale(sizes: list[int], lengths: list[int], steps: list[str]) -> None:
                 (folder / f"{one}.txt").write_text(done.stdout + done.stderr)
                 if os.environ.get("SHOW"):
                     print(done.stdout, done.stderr, file=sys.stderr)
+
+
+def memory(sizes: list[int]) -> None:
+    """Peak memory of each piece of work by the rows, and what one more row takes."""
+    heads = "".join(f" {rows:,} rows |" for rows in sizes)
+    print(f"| work |{heads} bytes a row more |\n|---|{'---|' * (len(sizes) + 1)}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for rows in sizes:
+            for ending in ("csv", "jsonl"):
+                write(folder / f"{rows}.{ending}", rows, 22)
+        for one in WORK:
+            peaks = []
+            for rows in sizes:
+                with tempfile.TemporaryDirectory(dir=folder) as out:
+                    done = subprocess.run(
+                        [sys.executable, __file__, "step", one, str(folder / f"{rows}.csv"), out],
+                        capture_output=True, text=True, check=False,
+                    )  # fmt: skip
+                    if done.returncode:
+                        raise SystemExit(done.stdout[-3000:] + done.stderr[-3000:])
+                    peaks.append(json.loads(done.stdout.strip().splitlines()[-1])["peak"])
+            more = (peaks[-1] - peaks[0]) / max(1, sizes[-1] - sizes[0])
+            shown = "".join(f" {peak / 1e6:,.0f} MB |" for peak in peaks)
+            print(f"| {one} |{shown} {more:.0f} |", flush=True)
 
 
 def texts(data: Path) -> dict[str, list[str]]:
@@ -296,8 +349,10 @@ def main() -> None:
     scaled.add_argument("--rows", default="10000,100000,1000000")
     scaled.add_argument("--words", default="22,160")
     scaled.add_argument("--steps", default=",".join(STEPS))
+    remembered = commands.add_parser("memory")
+    remembered.add_argument("--rows", default="100000,1000000")
     stepped = commands.add_parser("step")
-    stepped.add_argument("name", choices=STEPS)
+    stepped.add_argument("name", choices=[*STEPS, *WORK])
     stepped.add_argument("path", type=Path)
     stepped.add_argument("out", type=Path)
     given = parser.parse_args()
@@ -305,6 +360,8 @@ def main() -> None:
         near(given.data)
     elif given.command == "noise":
         noise(given.data.absolute())
+    elif given.command == "memory":
+        memory([int(rows) for rows in given.rows.split(",")])
     elif given.command == "scale":
         numbers = [[int(n) for n in text.split(",")] for text in (given.rows, given.words)]
         scale(*numbers, given.steps.split(","))

@@ -11,6 +11,8 @@ import sys
 from functools import lru_cache
 from pathlib import Path
 
+from luthier.data import arrow_batches
+from luthier.data.arrow_rows import bomb
 from luthier.data.reading import Place
 from luthier.errors import InputError
 
@@ -24,10 +26,14 @@ def check_undamaged(place: Place, kind: str) -> None:
     Errors that the library raises are left to the reader, which says them better.
 
     Raises:
-        InputError: it ends the process, or takes longer than a minute and a second a MB.
+        InputError: it ends the process, takes longer than a minute and a second a MB, or unpacks to
+            more than any memory holds.
     """
     stat = place.path.stat()
-    if not _survives(place.path.absolute(), kind, stat.st_size, stat.st_mtime_ns):
+    code = _tried(place.path.absolute(), kind, stat.st_size, stat.st_mtime_ns)
+    if code == arrow_batches.TOO_LARGE:
+        raise bomb(place)
+    if code < 0:
         raise InputError(
             f"{place.shown} cannot be read as {kind}: it is damaged.",
             fix="Check that it was copied whole and that its ending is right.",
@@ -35,51 +41,21 @@ def check_undamaged(place: Place, kind: str) -> None:
 
 
 @lru_cache(maxsize=256)
-def _survives(path: Path, kind: str, size: int, _changed: int) -> bool:
+def _tried(path: Path, kind: str, size: int, _changed: int) -> int:
+    """The exit code of the process that went through the file; below 0 where something ended it."""
     # not `-m`: a module of the folder one works in could be taken for a library
-    command = [sys.executable, "-I", str(Path(__file__)), kind, str(path)]
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_SECONDS + size * _SECONDS_A_BYTE,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return False
-    return done.returncode >= 0
-
-
-def _go_through(kind: str, path: str) -> None:
-    """Read all of a file as the readers do, and keep nothing."""
-    import pyarrow
-    import pyarrow.parquet
-
-    if kind == "Parquet":
-        with pyarrow.parquet.ParquetFile(path) as file:
-            schema = file.schema
-            columns = [schema.column(number) for number in range(len(schema))]
-            texts = [one.path for one in columns if one.physical_type == "BYTE_ARRAY"]
-            metadata = file.metadata
-            for group in range(metadata.num_row_groups):
-                for column in range(metadata.row_group(group).num_columns):
-                    metadata.row_group(group).column(column).total_uncompressed_size  # noqa: B018
-        with pyarrow.parquet.ParquetFile(path, read_dictionary=texts) as file:
-            for batch in file.iter_batches(batch_size=1024, use_threads=False):
-                batch.validate(full=True)
-        return
-    with pyarrow.OSFile(path) as source:
-        stored = source.read(6) == b"ARROW1"
-        source.seek(0)
-        opened = pyarrow.ipc.open_file(source) if stored else pyarrow.ipc.open_stream(source)
-        if stored:
-            for number in range(opened.num_record_batches):
-                opened.get_batch(number).validate(full=True)
-        else:
-            for batch in opened:
-                batch.validate(full=True)
-
-
-if __name__ == "__main__":
-    _go_through(*sys.argv[1:])
+    command = [sys.executable, "-I", arrow_batches.__file__, kind, str(path)]
+    for _ in range(2):  # what ends one process by accident (no memory, a signal) is no damage
+        try:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_SECONDS + size * _SECONDS_A_BYTE,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return -1
+        if done.returncode >= 0:
+            break
+    return done.returncode

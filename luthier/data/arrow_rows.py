@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 
 from luthier.data import lines
+from luthier.data.arrow_batches import BATCH
 from luthier.data.plain import plain
 from luthier.data.reading import Place, SourceRow
 from luthier.errors import InputError
 
-#: Rows of a batch.
-BATCH = 1024
 #: What a file may unpack to: this much, or so many times its own size where that is more.
 MOST_BYTES, MOST_TIMES = 2**30, 200
 #: Rows that any file may have; a large one has as many as it has bits.

@@ -144,3 +144,20 @@ def plain_answer(answer: Turn) -> str | list[Turn]:
 def others(values: dict[str, Any], *used: str) -> dict[str, Any]:
     """The columns that are not used."""
     return {name: value for name, value in values.items() if name not in used}
+
+
+def history_turns(value: Any, source: str) -> list[Turn]:
+    """The turns of Alpaca's `history`: pairs of what was asked and said before, or None.
+
+    Raises:
+        InputError: it is no list of pairs of texts.
+    """
+    value = structured(value)
+    made: list[Turn] = []
+    for pair in value or ():
+        if not (
+            isinstance(pair, list) and len(pair) == 2 and all(isinstance(one, str) for one in pair)
+        ):
+            raise InputError(f"{source}: `history` is a list of pairs, what was asked and said.")
+        made += [turn("user", pair[0]), turn("assistant", pair[1])]
+    return made

@@ -398,3 +398,13 @@ def test_a_task_whose_rows_do_not_tell(tmp_path: Path) -> None:
     assert "input: '{{ review }}'" in str(said.value)
     with pytest.raises(InputError, match="give exactly one of"):
         task_of(tmp_path, "classification", train="t.csv")
+
+
+def test_what_was_said_before_a_pair_of_answers_is_kept(tmp_path: Path) -> None:
+    row = {"instruction": "and you?", "input": "", "history": [["hi", "hello"]],
+           "chosen": "fine", "rejected": "no"}  # fmt: skip
+    (tmp_path / "t.json").write_text(json.dumps([row]), "utf-8")
+    (found,) = read_rows("t.json", tmp_path, format="auto")
+    said = [turn["content"] for turn in found.values["messages"]]
+    assert said == ["hi", "hello", "and you?", "fine"]
+    assert "history" not in found.values

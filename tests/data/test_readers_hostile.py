@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 import resource
 import time
+import tracemalloc
 import zipfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import openpyxl
@@ -17,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from luthier.data import lines
+from luthier.data.formats import conll
 from luthier.data.reading import SourceRow, endings, read_rows, stream_rows
 from luthier.data.refused import Refused
 from luthier.data.writing import WRITERS
@@ -188,6 +191,43 @@ def test_a_workbook_with_an_entity_is_refused(tmp_path: Path) -> None:
     assert "document type" in refusal(path)
 
 
+def test_texts_in_lists_of_a_large_parquet_file_are_read(tmp_path: Path) -> None:
+    """Its columns change their dictionary inside a group of rows, and from one to the next."""
+    chance = random.Random(0)
+    rows = [
+        {"id": n, "talk": [{"role": "user", "said": f"{n} {chance.random()}" * (n % 90)}] * (n % 3)}
+        for n in range(2500)
+    ]
+    table = pyarrow.Table.from_pylist(rows)
+    path = tmp_path / "t.parquet"
+    pyarrow.parquet.write_table(
+        table, path, row_group_size=1100, dictionary_pagesize_limit=2**14, data_page_size=2**12
+    )
+    with pytest.raises(pyarrow.ArrowNotImplementedError):
+        list(
+            pyarrow.parquet.ParquetFile(
+                path, read_dictionary=["talk.list.element.said"]
+            ).iter_batches(batch_size=1024)
+        )
+    assert [row.values for row in read_rows(path.name, tmp_path)] == rows
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_lists_that_unpack_to_gigabytes_are_refused(tmp_path: Path, changes: bool) -> None:
+    texts = ["x" * 2**19, *(str(n) * 2**11 for n in range(200 if changes else 1))]
+    places = [0] * 8000 + list(range(1, len(texts)))
+    held = pyarrow.DictionaryArray.from_arrays(pyarrow.array(places, "int32"), texts)
+    column = pyarrow.ListArray.from_arrays(list(range(len(places) + 1)), held)
+    path = tmp_path / "t.parquet"
+    pyarrow.parquet.write_table(
+        pyarrow.table({"a": column}), path, dictionary_pagesize_limit=2**19 + 2**17
+    )
+    assert path.stat().st_size < 2**21
+    begun = time.process_time()
+    assert "fill a machine's memory" in refusal(path)
+    assert time.process_time() - begun < 5
+
+
 @pytest.mark.parametrize("ending", [".parquet", ".arrow"])
 def test_columns_that_unpack_to_gigabytes_are_refused(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"t{ending}"
@@ -254,3 +294,116 @@ def test_a_folder_never_reads_through_a_link_that_leads_out(tmp_path: Path) -> N
     (inside / "way-out.jsonl").symlink_to(tmp_path / "secret.jsonl")
     with pytest.raises(InputError, match="outside the folder"):
         read_rows("inside", tmp_path)
+
+
+#: What stands before a long line, the long line itself, and what stands behind it, by the format.
+LONG_LINES: dict[str, tuple[str, bytes, bytes, bytes]] = {
+    "text": ("t.txt", b"one\n\ntwo\n\n", b"%s", b"\n\nthree\n"),
+    "conll": ("t.conll", b"EU B-ORG\nsays O\n\n", b"%s", b"\n\nBonn B-LOC\nis O\n"),
+    "irc": (
+        "t.log",
+        b"10:00 <a> hi\n10:01 <b> ho\n",
+        b"10:02 <a> %s",
+        b"\n10:03 <b> well\n10:04 <a> three\n",
+    ),
+    "whatsapp": (
+        "t.txt",
+        b"12/31/20, 10:00 - Ann: hi\n12/31/20, 10:01 - Bob: ho\n",
+        b"12/31/20, 10:02 - Ann: %s",
+        b"\n12/31/20, 10:03 - Ann: well\n12/31/20, 10:04 - Bob: three\n",
+    ),
+    "alpaca": (
+        "t.jsonl",
+        b'{"instruction": "a", "output": "b"}\n',
+        b'{"instruction": "c", "output": "%s"}',
+        b'\n{"instruction": "d", "output": "three"}\n',
+    ),
+    "openai": (
+        "t.jsonl",
+        b'{"messages": [{"role": "user", "content": "a"},'
+        b' {"role": "assistant", "content": "b"}]}\n',
+        b'{"messages": [{"role": "user", "content": "%s"}]}',
+        b'\n{"messages": [{"role": "user", "content": "a"},'
+        b' {"role": "assistant", "content": "three"}]}\n',
+    ),
+}
+#: Files that are one value: a part that is too long ends the reading, in one line.
+LONG_VALUES: dict[str, tuple[str, bytes]] = {
+    "alpaca": ("t.json", b'[{"instruction": "a", "input": "", "output": "%s"}]'),
+    "squad": (
+        "s.json",
+        b'{"version": "1.1", "data": [{"title": "t", "paragraphs": '
+        b'[{"context": "%s", "qas": []}]}]}',
+    ),
+    "slack": (
+        "t.xml",
+        b"<slack><message><ts>2018-01-01T00:00:00</ts><user>a</user><text>%s</text></message>"
+        b"</slack>",
+    ),
+    "parallel": ("p.en", b"one\n%s\nthree\n"),
+}
+
+
+def grown(work: Callable[[], object], long: int) -> float:
+    """How many bytes were held at most, as a share of the long line."""
+    work()  # what is loaded once is not counted
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1] / long
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("format", LONG_LINES)
+def test_no_format_of_lines_holds_a_line_over_the_cap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str
+) -> None:
+    monkeypatch.setattr(lines, "LONGEST", 2**14)
+    name, before, line, behind = LONG_LINES[format]
+    (tmp_path / name).write_bytes(before + line % (b"x" * 2**24) + behind)
+    found: list[SourceRow] = []
+    refused = Refused()
+
+    def read() -> None:
+        found[:] = stream_rows(name, tmp_path, format=format, refused=refused)
+
+    assert grown(read, 2**24) < 0.5
+    assert "three" in str(found[-1].values) or "Bonn" in str(found[-1].values)
+    assert len(found) >= 2
+    assert refused.count == 2  # once in each reading
+    assert "is longer than" in refused.rows[0].reason
+    assert f"{name} line" in refused.rows[0].source
+
+
+@pytest.mark.parametrize("format", LONG_VALUES)
+def test_no_format_holds_a_value_over_the_cap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str
+) -> None:
+    monkeypatch.setattr(lines, "LONGEST", 2**14)
+    name, content = LONG_VALUES[format]
+    (tmp_path / name).write_bytes(content % (b"x" * 2**24))
+    if format == "parallel":
+        (tmp_path / "p.de").write_bytes(b"eins\nzwei\ndrei\n")
+
+    def read() -> None:
+        with pytest.raises(InputError, match=rf"{name} line \d.*longer than"):
+            list(stream_rows(name, tmp_path, format=format, refused=Refused()))
+
+    assert grown(read, 2**24) < 0.5
+
+
+def test_a_sentence_or_a_text_without_an_end_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "LONGEST", 2**14)
+    monkeypatch.setattr(conll, "MOST_WORDS", 1000)
+    for name, start, line, end in (
+        ("t.conll", "EU B-ORG\nsays O\n\n", "EU B-ORG\n", "\nBonn B-LOC\nis O\n"),
+        ("t.txt", "one\n\n", "more of the same\n", "\ntwo\n"),
+    ):
+        (tmp_path / name).write_text(start + line * 50_000 + end)
+        refused = Refused()
+        rows = list(stream_rows(name, tmp_path, format="auto", refused=refused))
+        assert len(rows) == 2
+        assert refused.count == 1

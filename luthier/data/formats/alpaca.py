@@ -3,10 +3,8 @@ has them."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from luthier.data.format import FORMATS, Format, Sample, Values, Written, by_row, structured
-from luthier.data.turns import Turn, answer_of, others, turn
+from luthier.data.format import FORMATS, Format, Sample, Values, Written, by_row
+from luthier.data.turns import answer_of, history_turns, others, turn
 from luthier.errors import InputError
 
 _COLUMNS = ("instruction", "input", "output", "system", "history")
@@ -30,24 +28,12 @@ def _row(values: Values, source: str) -> Values:
             raise InputError(f"{source} has no {name!r}, which Alpaca has in every row.")
         said[name] = value or ""
     conversation = [turn("system", said["system"])] if said["system"].strip() else []
-    conversation += _history(values.get("history"), source)
+    conversation += history_turns(values.get("history"), source)
     asked = said["instruction"]
     if said["input"].strip():
         asked = f"{asked}\n\n{said['input']}" if asked.strip() else said["input"]
     conversation += [turn("user", asked), turn("assistant", said["output"])]
     return {"messages": conversation, **others(values, *_COLUMNS)}
-
-
-def _history(value: Any, source: str) -> list[Turn]:
-    value = structured(value)
-    made: list[Turn] = []
-    for pair in value or ():
-        if not (
-            isinstance(pair, list) and len(pair) == 2 and all(isinstance(one, str) for one in pair)
-        ):
-            raise InputError(f"{source}: `history` is a list of pairs, what was asked and said.")
-        made += [turn("user", pair[0]), turn("assistant", pair[1])]
-    return made
 
 
 def _write(values: Values) -> Written:

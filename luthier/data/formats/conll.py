@@ -82,6 +82,10 @@ def _detect(sample: Sample) -> bool:
     return bool(fitting) and tagged >= 0.95 * len(fitting)
 
 
+#: Words of the longest sentence that is read; where no blank line parts them, a file is one.
+MOST_WORDS = 50_000
+
+
 @dataclass
 class _Sentence:
     tokens: list[str] = field(default_factory=list)
@@ -122,7 +126,12 @@ def _add(sentence: _Sentence, row: SourceRow, shape: _Shape) -> None:
     sentence.source = sentence.source or row.source
     if _NOTE.fullmatch(line):
         return
-    if shape.fits(line):
+    if len(sentence.tokens) >= MOST_WORDS:
+        if sentence.error is None:
+            problem = f"{sentence.source}: a sentence has more than {MOST_WORDS:,} words."
+            error = InputError(problem, fix="Part sentences by blank lines.")
+            sentence.error = (sentence.source, error)
+    elif shape.fits(line):
         word, *_, tag = shape.cut(line)
         sentence.tokens.append(word)
         sentence.tags.append(tag)

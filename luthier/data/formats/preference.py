@@ -13,7 +13,16 @@ import re
 from typing import Any
 
 from luthier.data.format import FORMATS, Format, Sample, Values, Written, by_row, structured
-from luthier.data.turns import Turn, answer_of, answered, others, plain_prompt, prompted, turn
+from luthier.data.turns import (
+    Turn,
+    answer_of,
+    answered,
+    history_turns,
+    others,
+    plain_prompt,
+    prompted,
+    turn,
+)
 from luthier.errors import InputError
 
 _PROMPTS = ("prompt", "messages", "conversations", "conversation")
@@ -40,8 +49,9 @@ def _row(values: Values, source: str) -> Values:
         used.append(column)
     elif isinstance(values.get("instruction"), str):
         asked = [values["instruction"], values.get("input") or ""]
-        prompt = [turn("user", "\n\n".join(text for text in asked if text.strip()))]
-        used += ["instruction", "input"]
+        prompt = history_turns(values.get("history"), source)
+        prompt.append(turn("user", "\n\n".join(text for text in asked if text.strip())))
+        used += ["instruction", "input", "history"]
     system = values.get("system")
     if isinstance(system, str) and system.strip():
         prompt.insert(0, turn("system", system))

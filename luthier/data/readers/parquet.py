@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from luthier.data.arrow_batches import parquet_batches
 from luthier.data.arrow_damage import check_undamaged
-from luthier.data.arrow_rows import BATCH, bomb, check_row_count, most_unpacked, rows_of
+from luthier.data.arrow_rows import bomb, check_row_count, most_unpacked, rows_of
 from luthier.data.reading import READERS, Place, SourceRow, check_columns
 from luthier.errors import InputError
 
@@ -30,13 +31,7 @@ def read_parquet(place: Place) -> Iterator[SourceRow]:
         with pyarrow.parquet.ParquetFile(place.path) as file:
             check_columns(file.schema_arrow.names, place)
             _check_sizes(file.metadata, place)
-            texts = [
-                file.schema.column(i).path
-                for i in range(len(file.schema))
-                if file.schema.column(i).physical_type == "BYTE_ARRAY"
-            ]
-        with pyarrow.parquet.ParquetFile(place.path, read_dictionary=texts) as file:
-            yield from rows_of(file.iter_batches(batch_size=BATCH, use_threads=False), place)
+        yield from rows_of(parquet_batches(place.path), place)
     except (
         pyarrow.ArrowException,
         OSError,
