@@ -7,7 +7,7 @@ DATA is the folder that holds squad/dev-v2.0.rebuilt.json. Its articles are deal
 to choose on and one to report, each an index of its own; a fifth of them is in neither. Each half
 is asked questions of three kinds: answerable, unanswerable (people wrote them so that the paragraph
 seems to answer), and foreign (of an article that is not indexed). `collect` keeps what every
-threshold needs: how near the passages are, and what the model wrote to each form of asking;
+threshold needs: how near the passages are, which sentence is nearest, and what the model wrote;
 `choose` tries the thresholds on that.
 """
 
@@ -18,23 +18,17 @@ import itertools
 import json
 import random
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from luthier.evaluation.metrics.squad import token_f1
 from luthier.retrieval import asking
-from luthier.retrieval.grounding import FORMS, content_words, read_answer
+from luthier.retrieval.grounding import content_words, read_answer, support_of
 from luthier.retrieval.passages import Passage
+from luthier.retrieval.quoting import nearest_sentence
 
 KINDS = ("answerable", "unanswerable", "foreign")
-#: Forms that are tried.
-ASKED = ("short", "unoffered")
-#: A way to ask that does not offer to say that there is no answer: the thresholds alone say so.
-FORMS.setdefault(
-    "unoffered",
-    "Passages:\n{passages}\n\nAnswer the question in a few words taken from the passages.\n\n"
-    "Question: {question}",
-)
+FORM = "short"
 
 
 def collect(given: argparse.Namespace) -> None:
@@ -50,6 +44,8 @@ def collect(given: argparse.Namespace) -> None:
     generator = ModelPool(Path()).generator(given.model)
     with given.out.open("w", encoding="utf-8") as out, tempfile.TemporaryDirectory() as home:
         for half, own in halves.items():
+            if half not in given.halves.split(","):
+                continue
             index = indexed(own, Path(home) / half)
             asked = {
                 "answerable": questions(own, lambda qa: not qa["is_impossible"], given.each),
@@ -89,15 +85,26 @@ def questions(articles: list[dict[str, Any]], wanted: Any, count: int) -> list[d
 
 def measured(index: Any, question: str, generator: Any) -> dict[str, Any]:
     passages = index.search(question, 3)
+    found = nearest_sentence(index.encoder, question, passages)
+    assert found is not None
+    return {
+        "held": share(question, passages),
+        "near": index.search(question, 1, mode="vectors")[0].score,
+        "sentence": found[1].text,
+        "sentence_score": found[0],
+        "passages": [{"document": p.document, "text": p.text} for p in passages],
+        "written": asking.written(generator, question, passages, FORM),
+    }
+
+
+def share(question: str, passages: Sequence[Passage]) -> float:
+    """The most of the question's content words that one passage holds."""
     words = content_words(question)
     texts = [set(content_words(" ".join([*p.heading, p.text]))) for p in passages]
-    near = index.search(question, 1, mode="vectors")
-    return {
-        "held": max(sum(word in text for word in words) / max(1, len(words)) for text in texts),
-        "near": near[0].score,
-        "passages": [{"document": p.document, "text": p.text} for p in passages],
-        "written": {form: asking.written(generator, question, passages, form) for form in ASKED},
-    }
+    return max(sum(word in text for word in words) / max(1, len(words)) for text in texts)
+
+
+# ---- thresholds --------------------------------------------------------------------------------
 
 
 def choose(given: argparse.Namespace) -> None:
@@ -106,51 +113,88 @@ def choose(given: argparse.Namespace) -> None:
         passages = [
             Passage(p["document"], 0, len(p["text"]), p["text"], 1.0) for p in row["passages"]
         ]
-        row["read"] = {form: read_answer(text, passages) for form, text in row["written"].items()}
-    forms = sorted({form for row in rows for form in row["written"]})
-    grid = itertools.product(
-        forms,
-        (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 1.1),
-        (0.3, 0.5, 0.7, 0.9, 1.01),
-        (0.0, 0.5, 0.75, 1.0),
-    )
-    tried = [(scores([r for r in rows if r["half"] == "choose"], *one), one) for one in grid]
-    head = ("form", "far", "few", "support", *KINDS, "F1", "wrong", "mean", "mean'")
-    print(("{:16}" + "{:>13}" * 10).format(*head))
-    best = sorted(tried, key=lambda one: -one[0]["mean"])[:8]
-    now = ("short", asking.FAR, asking.FEW, asking.LEAST_SUPPORT)
-    for how in [*(one for _, one in best), now]:
-        for half in ("choose", "report"):
-            said = scores([r for r in rows if r["half"] == half], *how)
-            values = [said[kind] for kind in KINDS] + [said["f1"], said["wrong"], said["mean"]]
-            shown = "".join(f"{value:>13.3f}" for value in values)
-            print(f"{how[0]:16}" + "".join(f"{v:>13}" for v in how[1:]) + shown + f"  {half}")
+        row["read"] = read_answer(row["written"], passages)
+    halves = {half: [r for r in rows if r["half"] == half] for half in ("choose", "report")}
+    print({half: len(rows) for half, rows in halves.items()})
+    head = ("how", "about", "support", "hit", "wrong", "silent", *KINDS[1:], "mean")
+    print(("{:24}" + "{:>13}" * 8).format(*head))
+    ways = [(before, None, 0.5)]
+    grid = itertools.product((False, True), ABOUT, SUPPORT)
+    ways += [(quoting if quotes else model_alone, about, least) for quotes, about, least in grid]
+    ways += [(in_sentence, about, least) for about in ABOUT for least in SUPPORT]
+    ways += [(quotes_only, about, None) for about in ABOUT]
+    tried = [(scores(halves["choose"], *way)["mean"], way) for way in ways]
+    shown = [ways[0], *(way for _, way in sorted(tried, key=lambda one: -one[0])[: given.show])]
+    for kind in (model_alone, quoting, quotes_only, in_sentence):
+        best = max((one for one in tried if one[1][0] is kind), key=lambda one: one[0])[1]
+        shown += [best] * (best not in shown)
+    for way in shown:
+        for half, held in halves.items():
+            if held:
+                values = "".join(f"{v:>13.3f}" for v in scores(held, *way).values())
+                name = f"{way[0].__name__}, {half}"
+                print(f"{name:24}{way[1]!s:>13}{way[2]!s:>13}{values}")
 
 
-def scores(
-    rows: list[dict[str, Any]], form: str, far: float, few: float, least: float
-) -> dict[str, float]:
-    """Of each kind, the share that is treated rightly: answered, or told to be not there."""
-    said: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    f1, wrong = [], []
+ABOUT = (0.0, 0.3, 0.32, 0.34, 0.36, 0.38, 0.4, 0.42, 0.45)
+SUPPORT = (0.5, 0.75, 1.0)
+
+
+def before(row: dict[str, Any], about: Any, least: float) -> str | None:
+    """As it was: words or the cosine say whether the passages are about the question."""
+    related = row["held"] >= 0.5 or row["near"] >= 0.3
+    return passed(row, least) if related else None
+
+
+def model_alone(row: dict[str, Any], about: float, least: float) -> str | None:
+    """The nearest sentence says whether they are; what the model writes must be supported."""
+    return passed(row, least) if row["sentence_score"] >= about else None
+
+
+def quoting(row: dict[str, Any], about: float, least: float) -> str | None:
+    """The same; where the model's words do not pass, the sentence is quoted."""
+    if row["sentence_score"] < about:
+        return None
+    return passed(row, least) or str(row["sentence"])
+
+
+def quotes_only(row: dict[str, Any], about: float, least: Any) -> str | None:
+    """The sentence, without asking the model."""
+    return str(row["sentence"]) if row["sentence_score"] >= about else None
+
+
+def in_sentence(row: dict[str, Any], about: float, least: float) -> str | None:
+    """As `ask` does it: what the model writes must stand in that sentence, else that is quoted;
+    where the model says that there is no answer, there is none."""
+    if row["sentence_score"] < about or row["read"].abstained:
+        return None
+    answer, sentence = str(row["read"].answer), str(row["sentence"])
+    return answer if support_of(answer, sentence) >= least else sentence
+
+
+def passed(row: dict[str, Any], least: float) -> str | None:
+    read = row["read"]
+    good = not read.abstained and read.support >= least and read.citations
+    return str(read.answer) if good else None
+
+
+def scores(rows: list[dict[str, Any]], way: Any, about: Any, least: Any) -> dict[str, float]:
+    """Of answerable questions the share whose answer holds the gold answer, holds another, or is
+    missing; of the others the share that is told to be not there; and a mean of hits and those."""
+    said: dict[str, list[float]] = {"hit": [], "wrong": [], "silent": []}
+    said |= {kind: [] for kind in KINDS[1:]}
     for row in rows:
-        read = row["read"][form]
-        about = row["held"] >= few or row["near"] >= far
-        answered = about and not read.abstained
-        if least:
-            answered = answered and read.support >= least and bool(read.citations)
-        right = max((token_f1(read.answer, gold) for gold in row["gold"]), default=0.0)
-        if row["kind"] == "answerable":
-            said["answerable"].append(float(answered))
-            f1.append(right if answered else 0.0)
-            wrong.append(float(answered and right == 0))
-        else:
-            said[row["kind"]].append(float(not answered))
+        answer = way(row, about, least)
+        if row["kind"] != KINDS[0]:
+            said[row["kind"]].append(float(answer is None))
+            continue
+        hit = answer is not None and any(support_of(gold, answer) == 1 for gold in row["gold"])
+        said["hit"].append(float(hit))
+        said["wrong"].append(float(answer is not None and not hit))
+        said["silent"].append(float(answer is None))
     shares = {kind: sum(values) / max(1, len(values)) for kind, values in said.items()}
-    f1_all = sum(f1) / max(1, len(f1))
-    # an answer counts by its F1, a question without one by being told so
-    mean = (f1_all + (shares["unanswerable"] + shares["foreign"]) / 2) / 2
-    return {**shares, "f1": f1_all, "wrong": sum(wrong) / max(1, len(wrong)), "mean": mean}
+    silence = (shares["unanswerable"] + shares["foreign"]) / 2
+    return {**shares, "mean": (shares["hit"] + silence) / 2}
 
 
 def main() -> None:
@@ -159,11 +203,13 @@ def main() -> None:
     one = verbs.add_parser("collect")
     one.add_argument("data", type=Path)
     one.add_argument("out", type=Path)
+    one.add_argument("--halves", default="choose,report")
     one.add_argument("--each", type=int, default=60)
     one.add_argument("--model", default="smollm2-135m-instruct")
     one.set_defaults(call=collect)
     two = verbs.add_parser("choose")
     two.add_argument("out", type=Path)
+    two.add_argument("--show", type=int, default=6)
     two.set_defaults(call=choose)
     given = parser.parse_args()
     given.call(given)

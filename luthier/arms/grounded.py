@@ -16,7 +16,6 @@ from luthier.evaluation.metrics.squad import abstains, right_answers
 from luthier.generation.answers import Answer
 from luthier.generation.options import AnswerOptions
 from luthier.progress import Reporter
-from luthier.retrieval.asking import LEAST_SUPPORT
 from luthier.retrieval.grounding import (
     FORM,
     NOT_FOUND,
@@ -57,7 +56,7 @@ class Reader:
     k: int = 3
     mode: Mode = "hybrid"
     form: str = FORM
-    least_support: float = LEAST_SUPPORT
+    least_support: float = 0.5
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""

@@ -10,21 +10,23 @@ from luthier.retrieval.grounding import (
     FORM,
     NOT_FOUND,
     Citation,
-    Grounded,
-    content_words,
     grounded,
     read_answer,
+    support_of,
 )
-from luthier.retrieval.passages import OPEN, Passage, Retriever, Scope
+from luthier.retrieval.passages import OPEN, Passage, Scope
+from luthier.retrieval.quoting import nearest_sentence
 
 if TYPE_CHECKING:
     from luthier.generation.local import Generator
+    from luthier.retrieval.index import Index
 
-#: A question is taken to be of something else where the nearest passage is further away than this
-#: (cosine) and holds less than this share of its content words. Judgements, not fitted.
-FAR, FEW = 0.3, 0.5
-#: The least share of an answer's content words that the passages must hold.
-LEAST_SUPPORT = 0.5
+#: How near the nearest sentence must be for the passages to be about the question at all
+#: (`nearest_sentence`), and the share of an answer's content words that this sentence must hold
+#: for the model's own words to pass. Chosen on half of the articles of SQuAD 2.0, with the
+#: embedded model (benchmarks/asking.py, benchmarks/RESULTS.md).
+ABOUT = 0.36
+LEAST_SUPPORT = 1.0
 _NEW_TOKENS = 48
 
 
@@ -36,6 +38,8 @@ class Asked:
         answer: see `Grounded.answer`.
         why: of an abstention: "nothing relevant", "the model says so", "not supported".
         passages: that the model read.
+        quoted: whether the answer is a sentence of a document as it stands there, because the
+            model's own words did not pass.
     """
 
     answer: str
@@ -44,27 +48,36 @@ class Asked:
     support: float
     why: str
     passages: tuple[Passage, ...]
+    quoted: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """What `luthier ask --json` prints."""
         return {
             "answer": self.answer,
             "abstained": self.abstained,
+            "quoted": self.quoted,
             "citations": [citation.to_dict() for citation in self.citations],
         }
 
 
 def ask(
-    index: Retriever,
+    index: Index,
     question: str,
     generator: Generator,
     *,
     k: int = 3,
     scope: Scope = OPEN,
     form: str = FORM,
+    about: float = ABOUT,
     least_support: float = LEAST_SUPPORT,
+    quote: bool = True,
 ) -> Asked:
     """Ask a model what the documents say.
+
+    The sentence of the passages that is nearest to the question decides whether they are about it.
+    What the model writes passes where that sentence holds it; where it does not, the sentence
+    itself is the answer, or, without `quote`, there is none. Small models read badly, and a
+    sentence of a document is never made up.
 
     Args:
         index: of the documents.
@@ -73,35 +86,33 @@ def ask(
         k: passages that it is given.
         scope: what may be read.
         form: how it is asked, a name in `FORMS`.
-        least_support: see `LEAST_SUPPORT`; 0 lets any answer pass.
+        about: see `ABOUT`; 0 takes any passage for relevant.
+        least_support: see `LEAST_SUPPORT`.
+        quote: whether a sentence may stand in for the model's words.
     """
     passages = index.search(question, k, scope=scope)
-    if not relevant(index, question, passages, scope):
-        return Asked(NOT_FOUND, True, (), 1.0, "nothing relevant", tuple(passages))
+    nearest = nearest_sentence(index.encoder, question, passages)
+    if nearest is None or nearest[0] < about:
+        return _silent("nothing relevant", passages)
+    sentence = nearest[1]
     found = read_answer(written(generator, question, passages, form), passages)
     if found.abstained:
-        return _asked(found, "the model says so", passages)
-    if found.support < least_support or (least_support and not found.citations):
-        return _asked(Grounded(NOT_FOUND, True), "not supported", passages)
-    for citation in found.citations:  # offsets count characters of the document that is kept
+        return _silent("the model says so", passages)
+    citations = found.citations
+    passes = bool(citations) and support_of(found.answer, sentence.text) >= least_support
+    if passes:
+        # where the model's words stand: what was cited, and the sentence where that was not
+        citations = tuple(dict.fromkeys([sentence, *citations]))
+    elif quote:
+        citations = (sentence,)
+    else:
+        return _silent("not supported", passages)
+    for citation in citations:  # offsets count characters of the document that is kept
         kept = index.text_of(citation.document, scope=scope)
         if kept is None or kept[citation.start : citation.end] != citation.text:
-            return _asked(Grounded(NOT_FOUND, True), "not supported", passages)
-    return _asked(found, "", passages)
-
-
-def relevant(
-    index: Retriever, question: str, passages: Sequence[Passage], scope: Scope = OPEN
-) -> bool:
-    """Whether the passages are about the question at all."""
-    if not passages:
-        return False
-    words = content_words(question)
-    texts = [set(content_words(" ".join([*p.heading, p.text]))) for p in passages]
-    if max(sum(word in held for word in words) for held in texts) >= FEW * max(1, len(words)):
-        return True
-    nearest = index.search(question, 1, mode="vectors", scope=scope)
-    return bool(nearest) and nearest[0].score >= FAR
+            return _silent("not supported", passages)
+    answer, support = (found.answer, found.support) if passes else (sentence.text, 1.0)
+    return Asked(answer, False, citations, support, "", tuple(passages), quoted=not passes)
 
 
 def written(generator: Generator, question: str, passages: Sequence[Passage], form: str) -> str:
@@ -125,7 +136,5 @@ def written(generator: Generator, question: str, passages: Sequence[Passage], fo
     return generator.generate([ids], stopping)[0].text
 
 
-def _asked(found: Grounded, why: str, passages: Sequence[Passage]) -> Asked:
-    return Asked(
-        found.answer, found.abstained, found.citations, found.support, why, tuple(passages)
-    )
+def _silent(why: str, passages: Sequence[Passage]) -> Asked:
+    return Asked(NOT_FOUND, True, (), 1.0, why, tuple(passages))

@@ -26,6 +26,13 @@ def ask(
     on: On = None,
     where: Where = None,
     quarantine: Quarantine = False,
+    quote: Annotated[
+        bool,
+        typer.Option(
+            "--quote/--no-quote",
+            help="Answer with the nearest sentence where the model's own words are not in it.",
+        ),
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Answer a question from documents, with citations; or say that they do not."""
@@ -42,7 +49,7 @@ def ask(
     opened = Index.open(index)
     scope = scope_of(group, on, where, quarantine)
     generator = ModelPool(Path()).generator(model)
-    asked = ask_index(opened, question, generator, k=k, scope=scope, form=form)
+    asked = ask_index(opened, question, generator, k=k, scope=scope, form=form, quote=quote)
     if as_json:
         print(json.dumps(asked.to_dict(), indent=2, ensure_ascii=False))
         return
@@ -54,6 +61,8 @@ def ask(
         for passage in asked.passages:
             print(f"  {passage.document}:{passage.start}-{passage.end}  {_short(passage.text)}")
         return
+    if asked.quoted:
+        print("(the nearest sentence: the model's own words are not in it)")
     print()
     for number, citation in enumerate(asked.citations, 1):
         print(f"[{number}] {citation.document}:{citation.start}-{citation.end}")
