@@ -35,7 +35,8 @@ def nearest_sentence(
     texts: list[str] = []
     for passage in passages:
         above = " / ".join(passage.heading[-1:])
-        for start, end in sentences(passage.text):
+        for begin, end in sentences(passage.text):
+            start = _past_heading(passage, begin, end)
             said = passage.text[start:end]
             if suspicions(said):  # what speaks to a model is not repeated to people
                 continue
@@ -50,3 +51,15 @@ def nearest_sentence(
     scores = (1 - _WORDS) * near + _WORDS * np.array(shares)
     best = int(np.argmax(scores))
     return float(scores[best]), held[best]
+
+
+def _past_heading(passage: Passage, start: int, end: int) -> int:
+    """Where a sentence begins behind the heading that stands above it in one piece."""
+    while passage.heading:
+        line = passage.text.find("\n", start, end)
+        if line < 0 or passage.text[start:line].strip("#= \t") not in passage.heading:
+            break
+        start = line + 1
+        while start < end and passage.text[start].isspace():
+            start += 1
+    return start

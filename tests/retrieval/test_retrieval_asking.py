@@ -50,6 +50,16 @@ def test_words_that_stand_in_the_nearest_sentence_pass(
     assert said.to_dict()["citations"][0]["document"] == "a.txt"
 
 
+def test_a_heading_is_no_part_of_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "c.md").write_text(f"# Contracts\n\n## Notice\n{SENTENCE} More.\n")
+    building.build([str(tmp_path / "c.md")], tmp_path / "index", loaded=WordEncoder())
+    index = Index.open(tmp_path / "index", WordEncoder())
+    said = asked(index, monkeypatch, "something else")
+    assert said.answer == SENTENCE and said.citations[0].text == SENTENCE
+
+
 @pytest.mark.parametrize("says", ["Three months.", "Contracts are kept by the office.", "25 days"])
 def test_other_words_give_way_to_the_sentence(
     index: Index, monkeypatch: pytest.MonkeyPatch, says: str
