@@ -149,7 +149,8 @@ def scale(given: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as home:
         source = Path(home) / "rows.jsonl"
         source.write_text("\n".join(map(json.dumps, made)), encoding="utf-8")
-        encoder = Encoder.load(ENCODER)
+        encoder = building._load(ENCODER)
+        exact = Encoder.load(ENCODER)
         some = [row["text"] for row in made[: given.sample]]
         began = time.perf_counter()
         ours = encoder.encode(some)[0]
@@ -175,7 +176,7 @@ def scale(given: argparse.Namespace) -> None:
             f"{done.change.chunks} passages in {whole:.0f} s ({done.change.chunks / whole:.0f} a "
             f"second); {size / 1e6:.0f} MB; peak memory {peak / 1e9:.2f} GB"
         )
-        index = Index.open(Path(home) / "index", encoder)
+        index = Index.open(Path(home) / "index", exact)
         for mode in ("bm25", "vectors", "hybrid"):
             times = []
             for question, _ in numbers.sample(asked, 60):

@@ -36,15 +36,22 @@ class Encoder:
     longest: int
 
     @classmethod
-    def load(cls, name: str, base: Path | None = None) -> Encoder:
+    def load(
+        cls, name: str, base: Path | None = None, dtype: torch.dtype = torch.float32
+    ) -> Encoder:
         """Load by catalogue name, folder or hub id.
+
+        Args:
+            name: of the encoder.
+            base: the folder that relative paths start from.
+            dtype: that it computes in; vectors are float32 all the same.
 
         Raises:
             ModelError: it cannot be loaded, or pools in a way that is not known here.
         """
         from luthier.models.loading import load_encoder
 
-        loaded = load_encoder(name, torch.float32, base=base)
+        loaded = load_encoder(name, dtype, base=base)
         return cls(
             name,
             loaded.model.eval(),

@@ -10,6 +10,7 @@ import torch
 
 from luthier.models.catalogue import CATALOGUE
 from luthier.models.convert import cached, damage
+from luthier.models.encoder import Encoder
 from luthier.models.info import from_folder
 from luthier.models.loading import describe, load_causal, load_encoder
 
@@ -79,3 +80,12 @@ def test_the_encoder_puts_like_beside_like(name: str) -> None:
 
     cat = vector("A cat sits on the mat.")
     assert cat @ vector("A kitten is on the rug.") > 0.5 > cat @ vector("Shares fell today.") + 0.2
+
+
+@pytest.mark.parametrize("name", [here("all-minilm-l6-v2")])
+def test_half_precision_hardly_moves_a_vector(name: str) -> None:
+    texts = ["The notice period is four weeks.", "x", "A long text about nothing at all. " * 30]
+    exact, _, _ = Encoder.load(name).encode(texts)
+    half, _, _ = Encoder.load(name, dtype=torch.bfloat16).encode(texts)
+    assert half.dtype == exact.dtype
+    assert ((exact * half).sum(axis=1) > 0.999).all()
