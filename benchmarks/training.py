@@ -83,7 +83,7 @@ def run_luthier(case: Case, data: Path, rows: int, began: float) -> dict[str, An
     import torch
 
     from luthier.models.loading import describe, load_causal
-    from luthier.task_sections import Training
+    from luthier.task_training import Training
     from luthier.training.config import decide
     from luthier.training.loop import fit
     from luthier.training.method import METHODS

@@ -128,7 +128,7 @@ class Clock:
 def run_luthier(shape: Shape, full: bool, rows: list[list[int]]) -> dict[str, Any]:
     import torch
 
-    from luthier.task_sections import Training
+    from luthier.task_training import Training
     from luthier.training.batches import plan
     from luthier.training.config import decide
     from luthier.training.loop import fit

@@ -21,15 +21,13 @@ from luthier.task_sections import (
     Generation,
     Judge,
     Kind,
-    Mixture,
     Prices,
     PromptSearch,
     Retrieval,
     Section,
-    Stage,
     Success,
-    Training,
 )
+from luthier.task_training import Mixture, Stage, Training
 from luthier.yaml_files import read_yaml
 
 KINDS: tuple[str, ...] = get_args(Kind)

@@ -12,7 +12,7 @@ from luthier.errors import InputError
 from luthier.files import read_json, write_json
 from luthier.models.pool import ModelPool
 from luthier.task import Task
-from luthier.task_sections import Training
+from luthier.task_training import Training
 
 _STAGE = "train.json"
 #: Tokens that a small encoder trains in a second, to plan with: a floor measured on two cores.

@@ -15,7 +15,7 @@ from luthier.data.sources import understood
 from luthier.errors import InputError
 from luthier.files import hash_of
 from luthier.task import Task
-from luthier.task_sections import Stage
+from luthier.task_training import Stage
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from luthier.errors import InputError
-from luthier.task_sections import Replay, Training
+from luthier.task_training import Replay, Training
 from luthier.training.method import METHODS, VIRTUAL_TOKENS
 
 

@@ -13,7 +13,7 @@ from luthier.registry import Registry
 if TYPE_CHECKING:
     import torch
 
-    from luthier.task_sections import Training
+    from luthier.task_training import Training
     from luthier.training.config import TrainingConfig
 
 

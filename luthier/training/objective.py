@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from luthier.models.info import ModelInfo
     from luthier.models.loading import LoadedModel
     from luthier.prompts.prompt import Prompt
-    from luthier.task_sections import Training
+    from luthier.task_training import Training
     from luthier.training.config import TrainingConfig
     from luthier.training.method import TuningMethod
 

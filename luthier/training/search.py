@@ -30,7 +30,7 @@ from luthier.training.training_error import TrainingError
 if TYPE_CHECKING:
     import optuna
 
-    from luthier.task_sections import Training
+    from luthier.task_training import Training
     from luthier.training.config import TrainingConfig
 
 #: Trials that are proposed at random before the estimator has something to go by.

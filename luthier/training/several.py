@@ -18,7 +18,7 @@ import torch
 
 from luthier.data.mixtures import draw
 from luthier.files import disk_errors
-from luthier.task_sections import Replay
+from luthier.task_training import Replay
 from luthier.training.objective import TrainingItem
 from luthier.training.remedies.replay import NAME as REPLAYED
 

@@ -15,7 +15,7 @@ from luthier.data.mixtures import Mixed
 from luthier.errors import InputError
 from luthier.files import folder_atomically, hash_of, read_json, write_json
 from luthier.progress import Reporter
-from luthier.task_sections import Training
+from luthier.task_training import Training
 from luthier.training.config import TrainingConfig, decide
 from luthier.training.loop import StepReport, Trained
 from luthier.training.method import METHODS

@@ -25,7 +25,7 @@ from luthier.evaluation.memorisation.regurgitation import Value, regurgitated, v
 from luthier.evaluation.token_likelihood import TokenScores
 from luthier.models.pool import ModelPool
 from luthier.progress import Reporter
-from luthier.task_sections import Training
+from luthier.task_training import Training
 from luthier.training.stage import train_stage
 
 

@@ -11,7 +11,7 @@ import torch
 from training_fakes import examples
 
 from luthier.progress import Reporter
-from luthier.task_sections import Training
+from luthier.task_training import Training
 from luthier.training.method import METHODS
 from luthier.training.stage import StageResult, train_stage
 

@@ -25,7 +25,7 @@ import torch
 from training_fakes import examples
 
 from luthier.progress import Reporter
-from luthier.task_sections import Training
+from luthier.task_training import Training
 from luthier.training import checkpoints
 from luthier.training.method import METHODS
 from luthier.training.stage import train_stage

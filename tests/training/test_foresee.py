@@ -14,7 +14,7 @@ from luthier.models.catalogue import CATALOGUE
 from luthier.models.info import from_entry
 from luthier.models.loading import load_causal
 from luthier.models.machine import Machine
-from luthier.task_sections import Training
+from luthier.task_training import Training
 from luthier.training.config import TrainingConfig, decide
 from luthier.training.foresee import Foreseen, foresee
 from luthier.training.fused.model import fusing

@@ -11,7 +11,7 @@ import yaml
 from luthier.errors import InputError
 from luthier.jobs import train
 from luthier.task import Task
-from luthier.task_sections import Training
+from luthier.task_training import Training
 from luthier.training.config import decide, refuse_ignored
 from luthier.training.method import METHODS
 

@@ -22,7 +22,7 @@ from luthier.data.examples import Example
 from luthier.errors import InputError
 from luthier.models.heads import body, logits
 from luthier.progress import Reporter
-from luthier.task_sections import Training
+from luthier.task_training import Training
 from luthier.training.config import TrainingConfig
 from luthier.training.loop import fit
 from luthier.training.objective import (

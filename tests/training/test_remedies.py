@@ -20,7 +20,7 @@ from luthier.evaluation.forgetting import general_probes
 from luthier.models.tuned import load_any, load_tuned
 from luthier.progress import Reporter
 from luthier.task import Task
-from luthier.task_sections import Replay, Training
+from luthier.task_training import Replay, Training
 from luthier.training.batches import plan
 from luthier.training.config import decide
 from luthier.training.loop import fit

@@ -16,7 +16,7 @@ from luthier.generation.answers import Answer
 from luthier.models.adapters import add_lora
 from luthier.progress import Reporter
 from luthier.prompts.prompt import Prompt
-from luthier.task_sections import Training
+from luthier.task_training import Training
 from luthier.training.loop import fit, trainable
 from luthier.training.movement import Movement
 from luthier.training.objectives.sft import Sft

@@ -15,7 +15,7 @@ from training_fakes import config
 import luthier as lu
 from luthier.errors import InputError
 from luthier.progress import Reporter
-from luthier.task_sections import Training
+from luthier.task_training import Training
 from luthier.training.search import Attempt, Found, Knob, Tried, folder_of, knobs, search
 from luthier.training.training_error import TrainingError
 

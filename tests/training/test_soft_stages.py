@@ -22,7 +22,7 @@ from luthier.models.heads import virtual_tokens
 from luthier.models.pool import ModelPool
 from luthier.models.tuned import check_tunable, describe_any, load_any, load_tuned
 from luthier.progress import Reporter
-from luthier.task_sections import Training
+from luthier.task_training import Training
 from luthier.training.config import decide, refuse_ignored
 from luthier.training.loop import fit
 from luthier.training.method import METHODS

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from luthier.errors import InputError
-from luthier.task_sections import Training
+from luthier.task_training import Training
 from luthier.training.config import TrainingConfig, decide, default_epochs
 from luthier.training.method import METHODS
 

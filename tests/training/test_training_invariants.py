@@ -21,7 +21,7 @@ from luthier.errors import InputError, ModelError
 from luthier.models.adapters import add_lora
 from luthier.progress import Reporter
 from luthier.task import Task
-from luthier.task_sections import Training
+from luthier.task_training import Training
 from luthier.training.loop import Trained, fit
 from luthier.training.losses import LinearCrossEntropy
 from luthier.training.objectives import sft

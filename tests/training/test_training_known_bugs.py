@@ -24,7 +24,7 @@ from luthier.models.tuned import load_any
 from luthier.progress import Reporter
 from luthier.prompts.prompt import Prompt
 from luthier.task import Task
-from luthier.task_sections import Training
+from luthier.task_training import Training
 from luthier.training.batches import plan
 from luthier.training.checkpoints import Checkpoints
 from luthier.training.config import TrainingConfig

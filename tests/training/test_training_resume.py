@@ -20,7 +20,7 @@ from training_fakes import config, examples, load, uneven_items
 
 from luthier.models.adapters import add_lora
 from luthier.progress import Reporter
-from luthier.task_sections import Training
+from luthier.task_training import Training
 from luthier.training import checkpoints as checkpoint_module
 from luthier.training.checkpoints import Checkpoints
 from luthier.training.loop import StepReport, Trained, fit

@@ -25,7 +25,7 @@ from luthier.models.tuned import (
 )
 from luthier.progress import Reporter
 from luthier.prompts.prompt import Prompt
-from luthier.task_sections import Training
+from luthier.task_training import Training
 from luthier.training.config import TrainingConfig, decide
 from luthier.training.rows import cut_to_fit, teach_all
 from luthier.training.stage import StageResult, stored_prompt, train_stage, within_budget

@@ -12,7 +12,7 @@ from training_fakes import config, examples, load, uneven, uneven_items
 from luthier.errors import InputError
 from luthier.models.adapters import add_lora
 from luthier.progress import Reporter
-from luthier.task_sections import Training
+from luthier.task_training import Training
 from luthier.training.checkpoints import Checkpoints
 from luthier.training.loop import StepReport, Trained, TrainingError, fit
 from luthier.training.objectives.sft import Item, Sft

@@ -11,7 +11,7 @@ from luthier.training.method import METHODS, VIRTUAL_TOKENS, TuningMethod
 if TYPE_CHECKING:
     import torch
 
-    from luthier.task_sections import Training
+    from luthier.task_training import Training
     from luthier.training.config import TrainingConfig
 
 

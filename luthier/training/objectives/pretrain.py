@@ -11,7 +11,7 @@ import torch
 
 from luthier.data.examples import Example
 from luthier.prompts.rendering import TextIds
-from luthier.task_sections import Training
+from luthier.task_training import Training
 from luthier.training.batches import micro_batches
 from luthier.training.method import METHODS
 from luthier.training.objective import OBJECTIVES, Material

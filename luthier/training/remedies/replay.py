@@ -30,7 +30,8 @@ from luthier.data.recipes import make_examples
 from luthier.errors import InputError
 from luthier.files import hash_of, read_json, write_json
 from luthier.task import Task
-from luthier.task_sections import Data, Replay
+from luthier.task_sections import Data
+from luthier.task_training import Replay
 
 if TYPE_CHECKING:
     from luthier.generation.local import Generator
