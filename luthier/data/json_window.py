@@ -19,15 +19,22 @@ from luthier.data.reading import Place, twice
 from luthier.errors import InputError
 
 _BLOCK = 64 * 2**10
+_IN_TEXT, _OUTSIDE = re.compile(r'["\\]'), re.compile(r'["{}\[\],]')
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
 @dataclass(frozen=True)
 class Item:
-    """One value: what it is, and the key it names twice where it does."""
+    """One value: what it is, and the key it names twice where it does; or what is said of one that
+    was passed over because it is too long."""
 
     value: Any
     twice: str | None = None
+    too_long: InputError | None = None
+
+
+class _TooLongError(InputError):
+    """A value is longer than `lines.LONGEST` characters."""
 
 
 class Window:
@@ -94,17 +101,55 @@ class Window:
                 return Item(value, self._twice)
 
     def items(self) -> Iterator[Item]:
-        """The values of a list, whose bracket comes next, one after another."""
+        """The values of a list, whose bracket comes next, one after another; where rows may be
+        refused, those that are too long are passed over."""
         self.take("[")
         if self.peek() == "]":
             self.take("]")
             return
         while True:
-            yield self.value()
+            try:
+                item = self.value()
+            except _TooLongError as error:
+                if self._place.refused is None:
+                    raise
+                self.skip()
+                item = Item(None, too_long=error)
+            yield item
             if self.peek() == "]":
                 self.take("]")
                 return
             self.take(",]")
+
+    def skip(self) -> None:
+        """Read past the value that comes next without keeping it."""
+        depth, in_text = 0, False
+        while True:
+            match = (_IN_TEXT if in_text else _OUTSIDE).search(self._text, self._at)
+            if match is None:
+                self._at = len(self._text)
+                if not self._more():
+                    raise self.broken("a value does not end")
+                continue
+            self._at = match.end()
+            found = match.group()
+            if found == "\\":  # whatever comes next stands for itself
+                if self._at == len(self._text) and not self._more():
+                    raise self.broken("a value does not end")
+                self._at += 1
+            elif found == '"':
+                in_text = not in_text
+                if not in_text and not depth:
+                    return
+            elif found in "{[":
+                depth += 1
+            elif not depth:  # behind a number
+                self._at -= 1
+                return
+            elif found != ",":
+                depth -= 1
+                if not depth:
+                    return
 
     def pairs(self) -> Iterator[str]:
         """The keys of an object, whose brace comes next; the caller reads each one's value."""
@@ -140,7 +185,7 @@ class Window:
     def _longer(self) -> bool:
         """Read more of the value that is being read; False at the end of the file."""
         if len(self._text) - self._at > lines.LONGEST:
-            raise InputError(
+            raise _TooLongError(
                 f"{self._where(self._at)}: a value is longer than "
                 f"{lines.shown_size(lines.LONGEST)}.",
                 fix="Cut it into several rows, or write the rows as JSON Lines.",

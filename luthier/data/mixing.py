@@ -19,6 +19,7 @@ from luthier.data.format import Format
 from luthier.data.mixed_streams import BUFFER, StreamSource, mixed
 from luthier.data.mixtures import shares, turn_by_turn
 from luthier.data.refused import Refused
+from luthier.data.sizes import characters
 from luthier.data.spool import spool_beside
 from luthier.data.writing import FileKind, Values, kind_of
 from luthier.errors import InputError, did_you_mean
@@ -259,13 +260,13 @@ class _Part:
 
     def counted(self, refused: Refused, reporter: Reporter) -> MixedSource:
         """Its rows, those that cannot be used, and how long they are."""
-        before, rows, characters = refused.count, 0, 0
+        before, rows, length = refused.count, 0, 0
         read = tracked_work(
             reporter, f"counting {self.given.name}", lines_in(self.files), self.usable(refused)
         )
         for values, _ in islice(read, self.given.most):
             rows += 1
-            characters += _characters(values)
+            length += characters(values)
         if not rows:
             raise InputError(
                 f"{self.given.source}: none of its rows can be used.",
@@ -277,16 +278,8 @@ class _Part:
             self._plan.read_as,
             rows,
             refused.count - before,
-            characters=characters / rows,
+            characters=length / rows,
         )
-
-
-def _characters(value: Any) -> int:
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, dict):
-        return sum(map(_characters, value.values()))
-    return sum(map(_characters, value)) if isinstance(value, list) else 0
 
 
 def _check(sources: list[MixSource], wish: MixWish) -> None:

@@ -15,7 +15,7 @@ from luthier.data.refused import Refused, RefusedRow
 from luthier.data.sources import reading_note, understood
 from luthier.data.splits import make_splits
 from luthier.data.stored import Joined, Stored, fingerprint
-from luthier.data.streaming import is_large, stored_examples
+from luthier.data.streaming import is_large, rows_or_examples, stored_examples
 from luthier.data.template_rows import fixed_labels, mixing_note, rephrase, rephraser
 from luthier.errors import InputError
 from luthier.files import hash_of
@@ -172,8 +172,17 @@ def _examples(
     if task.data.template is None and is_large(source, task.folder):
         examples = stored_examples(source, task.folder, task.data, reporter, taking)
     else:
-        rows = list(stream_rows(source, task.folder, format=task.data.format, refused=taking))
-        examples = make_examples(rows, task.data, labels=labels, notes=notes, refused=taking)
+        stream = stream_rows(source, task.folder, format=task.data.format, refused=taking)
+        kept = None
+        if task.data.template is None:
+            rows, kept = rows_or_examples(stream, task.data, taking)
+        else:
+            rows = list(stream)
+        examples = (
+            kept
+            if kept is not None
+            else make_examples(rows, task.data, labels=labels, notes=notes, refused=taking)
+        )
     left_out = refused.count - before
     if left_out and not len(examples):
         raise InputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 #: Text that these hold is some times larger than the file.
 _PACKED = {".parquet": 4, ".xlsx": 6}
@@ -51,3 +52,12 @@ def _rows(file: Path) -> int:
         while block := content.read(_BLOCK):
             lines += block.count(b"\n")
     return lines
+
+
+def characters(value: Any) -> int:
+    """How long all texts in a value are together, one character for any other value."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(map(characters, value.values()))
+    return sum(map(characters, value)) if isinstance(value, list) else 1

@@ -47,6 +47,7 @@ class Wish:
         text: the column that is compared for repeats; else the one of a usual name, else all.
         folds: how many folds instead of splits.
         seed: what the cut depends on.
+        format: of the source, as for `stream_rows`; None for its rows as they are in the file.
         cuts: which splits are cut, besides training.
         lock: a file that remembers which rows were cut, by hashes of their content, so that they
             stay cut when the data grow; written where it is not there.
@@ -57,6 +58,7 @@ class Wish:
     text: str | None = None
     folds: int | None = None
     seed: int = 0
+    format: str | None = None
     cuts: tuple[str, ...] = ("test", "validation")
     lock: Path | None = None
 
@@ -133,7 +135,7 @@ def split_file(
             opened[name].write(line)
             written[name] = written.get(name, 0) + 1
 
-        again = stream_rows(source, base, refused=Refused())
+        again = stream_rows(source, base, format=wish.format, refused=Refused())
         for place, row in enumerate(tracked(again, bar)):
             if place >= len(held_out):
                 raise InputError(f"{source} changed while it was read.", fix="Split it again.")
@@ -189,16 +191,23 @@ class _Rows:
         text: str | None = wish.text
         # what cannot be used is counted the first time
         refused, self._refused = self._refused or Refused(), None
-        for number, row in enumerate(stream_rows(self._source, self._base, refused=refused)):
+        # rows of JSON may lack a column that others have; none may lack what is cut by
+        missing = {name for name in (text, wish.group) if name is not None}
+        known: dict[str, None] = {}
+        rows = stream_rows(self._source, self._base, format=wish.format, refused=refused)
+        for number, row in enumerate(rows):
             values = row.values
             if number == 0 and text is None:
                 text = next((name for name in _TEXTS if isinstance(values.get(name), str)), None)
-            for name in (text, wish.group, *kept):
-                if name is not None and name not in values:
+            for name in kept:
+                if name not in values:
                     raise InputError(
                         f"{row.source} has no column {name!r}.", fix=did_you_mean(name, values)
                     )
-            said = str(values[text]) if text is not None else _all_text(values)
+            if missing:
+                missing -= values.keys()
+                known |= dict.fromkeys(values)
+            said = _text(values.get(text)) if text is not None else _all_text(values)
             group = values.get(wish.group) if wish.group else None
             yield Example(
                 id=hash_of(plain(row.values))[:16],  # the order of the file does not matter
@@ -208,6 +217,14 @@ class _Rows:
                 source=row.source,
                 fields={name: values[name] for name in kept if values.get(name) is not None},
             )
+        for name in sorted(missing):
+            raise InputError(
+                f"No row of {self._source} has a column {name!r}.", fix=did_you_mean(name, known)
+            )
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
 
 
 def _all_text(values: Mapping[str, Any]) -> str:

@@ -8,18 +8,20 @@ behind the files that were read.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from luthier.data.examples import Example
 from luthier.data.reading import MissingColumnError, SourceRow, stream_rows
 from luthier.data.recipes import check_unicode, identify, made_of, recipe_of, split_columns
 from luthier.data.refused import Refused
-from luthier.data.sizes import bytes_of, files_of, rows_of
+from luthier.data.sizes import bytes_of, characters, files_of, rows_of
 from luthier.data.skipping import usable_examples
 from luthier.data.stored import Stored, decode_example, encode_example, store
 from luthier.errors import InputError
@@ -104,6 +106,64 @@ def stored_examples(
                 kept = store(folder, map(encode_example, some), decode_example, {_REFUSED: listed})
     _forget(folder.parent)
     return kept
+
+
+def rows_or_examples(
+    rows: Iterator[SourceRow], data: Data, refused: Refused | None
+) -> tuple[list[SourceRow], Stored[Example] | None]:
+    """Rows whose number nobody knows before (a hub's): all of them where they are few; else their
+    examples in a file of the cache, and no rows.
+
+    Args:
+        rows: of one source.
+        data: how a row becomes an example; not by a template of the library.
+        refused: as for `stored_examples`.
+
+    Raises:
+        InputError: as for `make_examples`.
+        RunError: the cache cannot be written.
+    """
+    held: list[SourceRow] = []
+    size = 0
+    for row in rows:
+        held.append(row)
+        size += characters(row.values)
+        if size > LARGE:
+            break
+    else:
+        return held, None
+
+    def every() -> Iterator[SourceRow]:
+        while held:
+            yield from held
+            held.clear()
+        yield from rows
+
+    digest = hashlib.sha256()
+
+    def made() -> Iterator[list[Any]]:
+        some = (
+            stream_examples(every(), data)
+            if refused is None
+            else usable_examples(every(), *recipe_of(data), data, refused)
+        )
+        for example in some:
+            line = encode_example(example)
+            digest.update(json.dumps(line, separators=(",", ":")).encode())
+            yield line
+
+    folder = cache_folder() / "rows"
+    part = folder / f".{os.urandom(8).hex()}.part"
+    store(part, made(), decode_example)
+    # the same rows are in the same folder, whatever they were read from
+    kept = folder / digest.hexdigest()[:24]
+    if (kept / "places.npy").is_file():
+        shutil.rmtree(part)
+        os.utime(kept)
+    else:
+        part.replace(kept)
+    _forget(folder)
+    return [], Stored(kept, decode_example)
 
 
 def stream_examples(rows: Iterable[SourceRow], data: Data) -> Iterator[Example]:

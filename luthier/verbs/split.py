@@ -12,6 +12,14 @@ import typer
 def split(
     source: Annotated[str, typer.Argument(metavar="FILE", help="Rows in any format.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder for the files.")],
+    given: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="FORMAT",
+            help="Split the rows of a format (slack, squad, ..., or auto) instead of the file's.",
+        ),
+    ] = None,
     test: Annotated[float, typer.Option(help="A share of the rows, or how many.")] = 0.1,
     validation: Annotated[
         float, typer.Option(help="A share of the rows, or how many; 0 for no such split.")
@@ -76,7 +84,7 @@ def split(
     if folds is not None and lock is not None:
         raise InputError("--lock keeps a test, and --folds have none.", fix="Leave one out.")
     cuts = ("test", "validation") if validation else ("test",)
-    wish = Wish(how, group, text, folds, seed, cuts, lock)
+    wish = Wish(how, group, text, folds, seed, given, cuts, lock)
     with listed_in(refused) as taken:
         done = split_file(source, Path(), out, wish, Display(), taken)
     if as_json:

@@ -222,6 +222,31 @@ def test_a_locked_test_stays_the_test_when_the_data_grow(tmp_path: Path, capsys:
     assert code == 2
 
 
+def test_rows_may_lack_a_column_that_others_have(tmp_path: Path, capsys: Capture) -> None:
+    held: list[dict[str, Any]] = rows(60)
+    for row in held[:3]:
+        del row["text"], row["thread"]
+    held[3]["text"] = held[3]["thread"] = None
+    path = write(tmp_path / "rows.jsonl", held)
+    words = ("--input", "text", "--group", "thread")
+    code, _, error = luthier(capsys, "split", path, "--out", tmp_path / "o", *words)
+    assert code == 0, error
+    sides = [name for name, part in parts(tmp_path / "o").items() for row in part
+             if not row.get("text")]  # fmt: skip
+    assert len(sides) == 4
+    assert len(set(sides)) == 1  # they are one and the same text
+
+
+def test_the_rows_of_a_format(tmp_path: Path, capsys: Capture) -> None:
+    lines_ = [f"10:{n // 60 % 60:02}:{n % 60:02} <{'ab'[n % 2]}> {text(n)}" for n in range(60)]
+    (tmp_path / "t.log").write_text("\n".join(lines_))
+    code, _, error = luthier(
+        capsys, "split", tmp_path / "t.log", "--from", "irc", "--out", tmp_path / "o", "--test", 5
+    )
+    assert code == 0, error
+    assert "messages" in parts(tmp_path / "o")["test"][0]
+
+
 def test_one_json_document(tmp_path: Path, capsys: Capture) -> None:
     path = write(tmp_path / "rows.jsonl", rows())
     path.write_text(path.read_text("utf-8") + "{broken\n", encoding="utf-8")

@@ -13,6 +13,7 @@ from distinct_texts import text
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from luthier.data import prepare as prepare_module
 from luthier.data import streaming
 from luthier.data.examples import Example, Message
 from luthier.data.prepare import Prepared, prepare
@@ -330,3 +331,25 @@ def test_blocks_of_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_view_of_a_tuple_is_a_tuple() -> None:
     assert chosen_from("abc", [2, 0]) == ("c", "a")
+
+
+def test_rows_whose_number_nobody_knows_go_into_a_file_when_they_are_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    """As those of a hub, which has no file to be looked at before."""
+    write(tmp_path, [*rows(150), {"q": "blank", "a": ""}])
+    monkeypatch.setattr(prepare_module, "is_large", lambda *_: False)
+    made = task(tmp_path, refused="skip")
+    whole = prepare(made)
+    assert isinstance(whole.splits.train, tuple)
+    monkeypatch.setattr(streaming, "LARGE", 1000)
+    for _ in range(2):
+        kept = prepare(made)
+        assert isinstance(kept.splits.train, Chosen)
+        pairs = zip(whole.splits.items(), kept.splits.items(), strict=True)
+        assert all(list(one) == list(other) for (_, one), (_, other) in pairs)
+        assert kept.refused.count == 1
+        assert len([path for path in cache.iterdir() if path.is_dir()]) == 1
+    with pytest.raises(InputError, match="blank output"):
+        prepare(task(tmp_path))
+    assert len(list(cache.iterdir())) == 1

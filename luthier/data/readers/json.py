@@ -19,7 +19,7 @@ def read_json(place: Place) -> Iterator[SourceRow]:
 
     Raises:
         InputError: broken JSON, with its line; neither of the two shapes; no rows. An item that is
-            no object or names a key twice is refused.
+            no object, names a key twice or is too long is refused.
     """
     with place.path.open("rb") as file:
         window = Window(place, file)
@@ -52,7 +52,9 @@ def _rows(items: Iterator[Item], place: Place) -> Iterator[SourceRow]:
     number = 0
     for number, item in enumerate(items, 1):
         where = f"{place.shown} row {number}"
-        if item.twice is not None:
+        if item.too_long is not None:
+            place.refuse(where, item.too_long)
+        elif item.twice is not None:
             problem = f"{where}: an object has two keys called {item.twice!r}."
             place.refuse(where, InputError(problem, fix="Rename one of them."))
         elif not isinstance(item.value, dict):
@@ -98,5 +100,6 @@ def _find_list(window: Window, place: Place) -> str:
 def _all_objects(items: Iterator[Item]) -> bool:
     found, objects = False, True
     for item in items:
-        found, objects = True, objects and isinstance(item.value, dict)
+        whole = item.too_long is None
+        found, objects = True, objects and (not whole or isinstance(item.value, dict))
     return found and objects
