@@ -2,13 +2,14 @@
 
 A check of many rows takes minutes. When it is interrupted, or run again, lints that were through
 are not run again, as long as everything they saw is the same: the examples of all splits, the task,
-the files it names, the model's files, and this program itself.
+the files it names, the model's files, this program itself and the libraries it reckons with.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from luthier.program import program
 
 #: Most checks that are kept; the one used longest ago goes first.
 _KEPT = 16
+#: What lints reckon with besides this program.
+_LIBRARIES = ("numpy", "scipy", "scikit-learn", "cleanlab", "py3langid", "tokenizers")
 
 
 class KeptLints:
@@ -66,6 +69,7 @@ def kept_lints(context: LintContext, model: Path | None) -> KeptLints:
     key = hash_of(
         [
             program(),
+            [version(name) for name in _LIBRARIES],
             task.to_dict(),
             context.labels,
             context.context_length,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,6 +112,26 @@ class Numbering:
         codes[named] = self._numbered.of(keys[named])
         self._done.append(codes)
         self._waiting, self._without = array("Q"), []
+
+
+class Occurrences:
+    """How often each of many texts came; 16 bytes for each distinct one."""
+
+    def __init__(self) -> None:
+        self._numbered = Numbered()
+        self._counts = np.zeros(1024, np.int32)
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """For each of some more texts how often it came by now, this time included."""
+        codes = self._numbered.of(np.fromiter(map(hash64, texts), np.uint64, len(texts)))
+        if len(self._numbered) > len(self._counts):
+            more = np.zeros(len(self._numbered), np.int32)
+            self._counts = np.concatenate((self._counts, more))
+        found = []
+        for code in codes.tolist():
+            self._counts[code] += 1
+            found.append(int(self._counts[code]))
+        return found
 
 
 @dataclass(frozen=True)

@@ -123,5 +123,8 @@ def listed_in(path: Path | None) -> Iterator[Refused]:
 
 def _kind(message: str, source: str) -> str:
     """The reason without where it was, so that rows refused for one reason count together."""
-    plain = message.replace(source, "", 1).lstrip(" :,").rstrip(".")
+    if message.startswith(source):
+        plain = message.removeprefix(source).lstrip(" :,").rstrip(".")
+    else:
+        plain = message.replace(source, "the row", 1).rstrip(".")
     return _NUMBERS.sub("N", plain)[:200]

@@ -12,12 +12,13 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from luthier.data.examples import Example
+from luthier.data.numbered import Occurrences
 from luthier.data.reading import MissingColumnError, SourceRow, stream_rows
 from luthier.data.recipes import check_unicode, identify, made_of, recipe_of, split_columns
 from luthier.data.refused import Refused
@@ -41,6 +42,8 @@ _KEPT = 8
 #: Seconds after which a folder that is still being written belongs to nobody.
 _ABANDONED = 86_400
 _SHOWN = 5
+#: Examples that are named at a time, and the characters of them.
+_LOT, _LOT_SIZE = 512, 1 << 20
 
 
 def is_large(source: str, base: Path) -> bool:
@@ -174,7 +177,9 @@ def stream_examples(rows: Iterable[SourceRow], data: Data) -> Iterator[Example]:
             of the rows, and said then.
     """
     convert, used = recipe_of(data)
-    seen: dict[int, int] = {}
+    seen = Occurrences()
+    lot: list[tuple[SourceRow, Example]] = []
+    size = 0
     blank: dict[str, list[str]] = {"input": [], "output": []}
     counts = {"input": 0, "output": 0, "rows": 0, "without": 0}
     without: list[str] = []
@@ -196,7 +201,13 @@ def stream_examples(rows: Iterable[SourceRow], data: Data) -> Iterator[Example]:
                 blank[what] += [row.source] * (len(blank[what]) < _SHOWN)
         check_unicode(row, messages, example.output)
         if missing is None and not counts["input"] and not counts["output"]:
-            yield replace(example, id=_id_of(row, example, seen))
+            lot.append((row, example))
+            size += len(example.output) + sum(len(turn.content) for turn in messages)
+            if len(lot) == _LOT or size > _LOT_SIZE:
+                yield from _named(lot, seen)
+                lot, size = [], 0
+    if missing is None and not counts["input"] and not counts["output"]:
+        yield from _named(lot, seen)
     if missing is not None:
         if counts["without"] == counts["rows"]:
             raise missing
@@ -216,20 +227,18 @@ def stream_examples(rows: Iterable[SourceRow], data: Data) -> Iterator[Example]:
             )
 
 
-def _id_of(row: SourceRow, example: Example, seen: dict[int, int]) -> str:
-    """The row's own id, else one from its content; both as `recipes` has them, but only hashes of
-    the ids so far are kept."""
-    name, own = identify(row, example)
-    key = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
-    seen[key] = count = seen.get(key, 0) + 1
-    if count == 1:
-        return name
-    if own:
-        raise InputError(
-            f"{row.source} has the same id {name!r} as a row before it.",
-            fix="Make the ids unique, or rename the column when it is no id.",
-        )
-    return f"{name}-{count}"
+def _named(lot: Sequence[tuple[SourceRow, Example]], seen: Occurrences) -> Iterator[Example]:
+    """The examples with their ids: the row's own, else one from its content, both as `recipes` has
+    them; only hashes of the ids so far are kept."""
+    named = [identify(row, example) for row, example in lot]
+    counts = seen.count([name for name, _ in named])
+    for (row, example), (name, own), count in zip(lot, named, counts, strict=True):
+        if own and count > 1:
+            raise InputError(
+                f"{row.source} has the same id {name!r} as a row before it.",
+                fix="Make the ids unique, or rename the column when it is no id.",
+            )
+        yield replace(example, id=name if count == 1 else f"{name}-{count}")
 
 
 def _listed(sources: list[str], count: int) -> str:

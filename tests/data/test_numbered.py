@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from luthier.data.names import At, HashNames, Names
-from luthier.data.numbered import Numbered, Numbering, coded
+from luthier.data.numbered import Numbered, Numbering, Occurrences, coded
 from luthier.data.shares import rank, ranked, ranked_at
 
 
@@ -46,6 +46,24 @@ def test_texts_without_and_with_a_number() -> None:
     expected = [-1 if t is None else known.setdefault(t, len(known)) for t in texts]
     assert numbering.codes().tolist() == expected
     assert Numbering().codes().tolist() == []
+
+
+@given(st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=10), max_size=20))
+def test_how_often_a_text_came(lots: list[list[str]]) -> None:
+    seen, occurrences = Counter[str](), Occurrences()
+    for lot in lots:
+        expected = []
+        for text in lot:
+            seen[text] += 1
+            expected.append(seen[text])
+        assert occurrences.count(lot) == expected
+
+
+def test_more_texts_than_were_foreseen() -> None:
+    occurrences = Occurrences()
+    for first in range(0, 5000, 100):
+        assert occurrences.count([str(n) for n in range(first, first + 100)]) == [1] * 100
+    assert occurrences.count(["0", "4999", "x"]) == [2, 2, 1]
 
 
 @given(st.lists(st.text(max_size=5)))

@@ -101,6 +101,7 @@ def test_a_check_lists_them_all(
     for at, line in zip(BAD.values(), lines, strict=False):
         assert f"rows.jsonl {at}" in line
     assert "6 rows cannot be used:" in lines
+    assert any("names the column 'a', which the row does not have" in line for line in lines)
     code, printed, _ = luthier(capsys, "check", tmp_path, "--refused", "--json")
     assert code == 1
     document = json.loads(printed)
