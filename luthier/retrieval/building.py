@@ -187,19 +187,43 @@ def remove(folder: Path, ids: Sequence[str]) -> Written:
         return Written(change, Refused())
 
 
-def restore(folder: Path, version: int) -> Written:
+def restore(folder: Path, version: int, *, reopen: bool = False) -> Written:
     """Make an older version the one that is read; nothing is lost, it becomes the newest.
 
+    Args:
+        folder: of the index.
+        version: its number.
+        reopen: also where documents become readable for groups that may not read them now.
+
     Raises:
-        InputError: there is no such version.
+        InputError: there is no such version, or it would open documents.
     """
-    Index(folder, version=version)  # says what is wrong
+    older = Index(folder, version=version)  # says what is wrong
+    opened = _opened(older.documents(), Index(folder).documents())
+    if opened and not reopen:
+        shown = ", ".join(opened[:5]) + ", ..." * (len(opened) > 5)
+        raise InputError(
+            f"Version {version} is older than labels that close {len(opened)} documents to groups "
+            f"which could read them then: {shown}.",
+            fix="Give --reopen to open them again, or label them anew after it.",
+        )
     with writing(folder):
         manifest = read_manifest(folder)
         held = next(change for change in manifest.history if change.version == version)
         store = Store(folder)
         store.go_back(held.tables)
         return Written(_named(folder, store, manifest, f"restore {version}"), Refused())
+
+
+def _opened(older: list[dict[str, Any]], newer: list[dict[str, Any]]) -> list[str]:
+    """Documents of both that more groups may read in the older one."""
+    now = {one["id"]: frozenset(one["access"]) for one in newer}
+    found = []
+    for one in older:
+        then, groups = frozenset(one["access"]), now.get(one["id"])
+        if groups and (not then or then - groups):  # no groups at all: everybody
+            found.append(str(one["id"]))
+    return found
 
 
 def _change(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -174,9 +174,25 @@ def support_of(answer: str, text: str) -> float:
     return sum(word in held for word in words) / len(words) if words else 0.0
 
 
+def said_in(passage: Passage) -> Iterator[tuple[int, int]]:
+    """(start, end) of the sentences of a passage, without the headings above them."""
+    for begin, end in sentences(passage.text):
+        start = begin
+        while passage.heading and start < end:
+            line = passage.text.find("\n", start, end)
+            line = end if line < 0 else line
+            if passage.text[start:line].strip("#= \t") not in passage.heading:
+                break
+            start = line
+            while start < end and passage.text[start].isspace():
+                start += 1
+        if start < end:
+            yield start, end
+
+
 def _best_sentence(answer: str, passage: Passage) -> tuple[float, Citation] | None:
     best: tuple[float, Citation] | None = None
-    for start, end in sentences(passage.text):
+    for start, end in said_in(passage):
         said = passage.text[start:end]
         score = support_of(answer, said)
         if score and (best is None or score > best[0]):

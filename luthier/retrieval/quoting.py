@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from luthier.retrieval.chunks import sentences
-from luthier.retrieval.grounding import Citation, content_words
+from luthier.retrieval.grounding import Citation, content_words, said_in
 from luthier.retrieval.hostile import suspicions
 from luthier.retrieval.passages import Passage
 
@@ -35,8 +34,7 @@ def nearest_sentence(
     texts: list[str] = []
     for passage in passages:
         above = " / ".join(passage.heading[-1:])
-        for begin, end in sentences(passage.text):
-            start = _past_heading(passage, begin, end)
+        for start, end in said_in(passage):
             said = passage.text[start:end]
             if suspicions(said):  # what speaks to a model is not repeated to people
                 continue
@@ -51,15 +49,3 @@ def nearest_sentence(
     scores = (1 - _WORDS) * near + _WORDS * np.array(shares)
     best = int(np.argmax(scores))
     return float(scores[best]), held[best]
-
-
-def _past_heading(passage: Passage, start: int, end: int) -> int:
-    """Where a sentence begins behind the heading that stands above it in one piece."""
-    while passage.heading:
-        line = passage.text.find("\n", start, end)
-        if line < 0 or passage.text[start:line].strip("#= \t") not in passage.heading:
-            break
-        start = line + 1
-        while start < end and passage.text[start].isspace():
-            start += 1
-    return start

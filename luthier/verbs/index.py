@@ -157,12 +157,15 @@ def remove(
 def restore(
     index: Folder,
     version: Annotated[int, typer.Argument(help="A number that `history` shows.")],
+    reopen: Annotated[
+        bool, typer.Option("--reopen", help="Also where labels of now close what was open then.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Go back to an older version, which becomes the newest."""
     from luthier.retrieval import building
 
-    _told(building.restore(index, version), index, as_json)
+    _told(building.restore(index, version, reopen=reopen), index, as_json)
 
 
 @app.command("list")

@@ -46,6 +46,16 @@ def test_an_answer_is_cited_where_it_stands() -> None:
     assert found.support == 1 and found.supported and not found.abstained
 
 
+def test_a_heading_is_no_part_of_what_is_cited() -> None:
+    text = "# Rules\n\n## Leave\nLeave is 25 days. It ends."
+    passage = Passage("a.md", 0, len(text), text, 1.0, heading=("Rules", "Leave"))
+    (citation,) = read_answer("Leave is 25 days", [passage]).citations
+    assert citation.text == "Leave is 25 days."
+    assert text[citation.start : citation.end] == citation.text
+    # what is a heading and nothing else says nothing
+    assert read_answer("Rules", [passage]).citations == ()
+
+
 def test_marks_are_followed_and_taken_out() -> None:
     found = read_answer("It opens at noon [2].", [PASSAGE, OTHER])
     assert found.answer == "It opens at noon."

@@ -121,5 +121,13 @@ def test_an_older_version_opens_nothing_that_is_closed_now(capsys: Capture, home
         words = ("index", "search", "x", "plan zanzibar", "--version", 2, "--mode", mode)
         assert "zanzibar" not in luthier(capsys, *words)[1]
         assert "zanzibar" in luthier(capsys, *words, "--group", "board")[1]
+    code, _, err = luthier(capsys, "index", "restore", "x", 2)
+    assert code == 2 and "plans.md" in err and "--reopen" in err and "zanzibar" not in err
+    assert "zanzibar" not in luthier(capsys, "index", "search", "x", "plan zanzibar")[1]
+    assert luthier(capsys, "index", "restore", "x", 1)[0] == 0  # it is not in that one
+    assert luthier(capsys, "index", "restore", "x", 3)[0] == 0
+    assert "zanzibar" not in luthier(capsys, "index", "search", "x", "plan zanzibar")[1]
+    assert luthier(capsys, "index", "restore", "x", 2, "--reopen")[0] == 0
+    assert "zanzibar" in luthier(capsys, "index", "search", "x", "plan zanzibar")[1]
     # what is open still is found there
     assert open_now[:20] in luthier(capsys, "index", "search", "x", "canteen", "--version", 1)[1]
