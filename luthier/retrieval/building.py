@@ -23,7 +23,14 @@ from luthier.retrieval.chunks import Chunk, Chunking, chunks_of
 from luthier.retrieval.documents import Document, documents_in, read_labels
 from luthier.retrieval.hostile import suspicions
 from luthier.retrieval.index import ENCODER, Index, needs_lancedb
-from luthier.retrieval.manifest import Change, Manifest, read_manifest, write_manifest, writing
+from luthier.retrieval.manifest import (
+    Change,
+    Manifest,
+    must_fit,
+    read_manifest,
+    write_manifest,
+    writing,
+)
 from luthier.retrieval.store import CHUNKS, DOCUMENTS, Store, chunk_row
 
 #: Passages that are encoded and written at once; after a kill at most these are encoded again.
@@ -377,6 +384,7 @@ class _Writer:
                 pass  # half written
         if self._encoder is None:
             self._encoder = _load(self.manifest.encoder)
+        must_fit(self._encoder, self.manifest, self.folder)
         with self.reporter.work("encoding", len(texts)) as bar:
             vectors: np.ndarray[Any, Any] = self._encoder.encode(texts, progress=bar.advance)[0]
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from luthier.errors import ModelError
 from luthier.retrieval.fusion import combine, fuse
-from luthier.retrieval.manifest import NAME, Manifest, read_manifest
+from luthier.retrieval.manifest import NAME, Manifest, must_fit, read_manifest
 from luthier.retrieval.passages import OPEN, Mode, Passage, Scope
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ class Index:
             from luthier.models.encoder import Encoder
 
             self._encoder = Encoder.load(self.manifest.encoder)
+            must_fit(self._encoder, self.manifest, self.folder)
         return self._encoder
 
     def search(

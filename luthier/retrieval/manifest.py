@@ -100,6 +100,22 @@ class Manifest(BaseModel):
             )
 
 
+def must_fit(encoder: Any, manifest: Manifest, folder: Path) -> None:
+    """Refuse an encoder whose vectors are of another length: a folder may hold another model than
+    it did.
+
+    Raises:
+        InputError: with what to do.
+    """
+    width = int(encoder.model.config.hidden_size)
+    if width != manifest.dimension:
+        raise InputError(
+            f"{folder} holds vectors of length {manifest.dimension}, and {manifest.encoder} makes "
+            f"vectors of length {width} now.",
+            fix="Put the encoder back that it was made with, or build the index anew.",
+        )
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of an index.
 

@@ -198,6 +198,22 @@ def test_another_encoder_or_chunking_is_refused(home: Path) -> None:
         held.must_match(held.encoder, Chunking(500, 10), home / "index")
 
 
+def test_an_encoder_that_became_another_is_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from luthier.models.encoder import Encoder
+
+    built(home)
+    other = WordEncoder()
+    other.model.config.hidden_size = 7
+    monkeypatch.setattr(Encoder, "load", lambda name, base=None: other)
+    with pytest.raises(InputError, match="makes vectors of length 7 now"):
+        Index.open(home / "index").search("canteen")
+    (home / "docs" / "new.txt").write_text("Bikes stand in the yard.")
+    with pytest.raises(InputError, match="of length 7 now"):
+        building.update(home / "index")
+
+
 def test_what_is_no_index(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no index"):
         Index.open(tmp_path)
