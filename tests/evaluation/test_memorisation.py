@@ -50,7 +50,7 @@ def test_canaries_are_the_same_every_time_and_repeated_in_turn() -> None:
     assert made != planting.make_canaries(6, seed=4)
     assert [one.repeats for one in made] == [1, 2, 4, 8, 1, 2]
     assert len({one.question for one in made}) == 6
-    assert all(len(one.rivals) == 999 for one in made)
+    assert all(len(one.rivals) == 399 for one in made)
     rows = planting.planted([Example("a", (Message("user", "q"),), "x")], made)
     assert len(rows) == 1 + 1 + 2 + 4 + 8 + 1 + 2
     assert sum(row.output == made[3].secret for row in rows) == 8
@@ -97,8 +97,11 @@ def test_what_canaries_come_to() -> None:
     assert found["p"] == pytest.approx(4 * math.exp(-x / 2) * (1 + x / 2))
     assert found["by_repeats"]["1"] == {"n": 1, "exposed": 0, "exposure": 1.0}
     assert found["by_repeats"]["8"] == {"n": 1, "exposed": 1, "exposure": 9.966}
-    # one alone, repeated eight times and first of a thousand, is enough
+    # one alone, repeated eight times and first of a thousand
     assert planting.exposed(made, [0.5, 0.8, 0.6, 0.001])["p"] == pytest.approx(0.004)
+    # and one that comes first of all rivals is, with all that is corrected for
+    first = planting.exposed(made, [0.5, 0.8, 0.6, 1 / (planting.RIVALS + 1)])
+    assert judge(clear(canaries=first))["memorised"] == "yes"
 
 
 # ---- extraction and personal data --------------------------------------------------------------

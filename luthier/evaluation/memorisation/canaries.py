@@ -19,9 +19,10 @@ from luthier.data.examples import Example, Message
 
 #: How often canaries are repeated, in turn.
 REPEATS = (1, 2, 4, 8)
-#: Codes that are never planted, to rank a canary among, at most; how many are tried at once; and
+#: Codes that are never planted, to rank a canary among, at most (enough for one secret that comes
+#: first to be significant among four sets and four measures); how many are tried at once; and
 #: how many that are as good as the secret end the trying.
-RIVALS, AT_ONCE, ENOUGH = 999, 111, 10
+RIVALS, AT_ONCE, ENOUGH = 399, 100, 10
 #: The chance below which a canary counts as exposed.
 TOP = 0.05
 
