@@ -149,6 +149,15 @@ class TestTargetUse:
             in run("target_use", looked_at(chat(400), wanted=wanted))[0].message
         )
 
+    def test_many_times_the_length_is_another_kind_whatever_else(self) -> None:
+        rows = [(f"q {n}", f"So we did thing {n} and went on with it.") for n in range(300)]
+        for times, kind in ((2, False), (8, True)):
+            wanted = [" ".join(rows[k + i][1] for i in range(times)) for k in (0, 50)]
+            found = target_use.measure(looked_at(rows, wanted=wanted))
+            assert found is not None and found.factor == pytest.approx(times)
+            assert {name for name, _, _ in found.traits} == {"length"}
+            assert found.mismatch is kind
+
     def test_traits_of_a_text(self) -> None:
         held = dict(zip((t.name for t in style.TRAITS),
                         style.measure("Yes, I did. no way!\n\nBUT why?"), strict=True))  # fmt: skip

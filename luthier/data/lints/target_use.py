@@ -20,6 +20,8 @@ MEASURED, FEWEST = 2_000, 20
 APART = 0.9
 #: The chance up to which they are said to be of another kind, and the draws that tell it.
 SURE, DRAWS = 0.01, 999
+#: How many times longer or shorter texts are of another kind by that alone.
+FACTOR = 4.0
 #: The furthest a single trait counts for, in robust standard deviations.
 _MOST = 6.0
 
@@ -33,6 +35,7 @@ class TargetUse:
             (area under the ROC curve, cross-validated); 0.5 means it is not.
         p: the share of as many training outputs, drawn at random, that are told as well.
         traits: the traits that differ most: (name, training median, wanted median) for people.
+        factor: how many times longer, or shorter, the wanted ones are in the middle.
         wanted, measured: how many outputs were compared.
         furthest: indices of the training outputs that are least like the wanted ones.
     """
@@ -40,6 +43,7 @@ class TargetUse:
     area: float
     p: float
     traits: tuple[tuple[str, str, str], ...]
+    factor: float
     wanted: int
     measured: int
     furthest: tuple[int, ...]
@@ -50,7 +54,8 @@ class TargetUse:
 
         However alike training outputs are among themselves, a difference must also matter.
         """
-        return self.area >= APART and self.p <= SURE and len(self.traits) >= 2
+        matters = len(self.traits) >= 2 or self.factor >= FACTOR
+        return self.area >= APART and self.p <= SURE and matters
 
 
 @LINTS.register("target_use")
@@ -129,11 +134,13 @@ def _measure(context: LintContext) -> TargetUse | None:
         for i in (int(index) for index in np.argsort(-gaps, kind="stable")[:4])
         if gaps[i] > 1 and style.shown(i, middle[i]) != style.shown(i, target[i])
     )
+    length = next(i for i, trait in enumerate(style.TRAITS) if trait.name == "length")
     unlike = np.abs(had - np.clip((target - middle) / scale, -_MOST, _MOST)).mean(1)
     return TargetUse(
         area=area,
         p=float((1 + as_far) / (DRAWS + 1)),
         traits=traits,
+        factor=float(np.exp(abs(target[length] - middle[length]))),  # of logarithms of words
         wanted=len(wish),
         measured=len(had),
         furthest=tuple(int(index) for index in np.argsort(-unlike, kind="stable")[:20]),
