@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from luthier.data.refused import Refused
 from luthier.errors import InputError
+from luthier.evaluation.injection.writing import pdf_of
 from luthier.retrieval.documents import Document, documents_in, read_labels
 from luthier.retrieval.sanitise import plain_text, without_roles
 
@@ -29,24 +30,7 @@ def write(folder: Path, name: str, text: str) -> Path:
 
 
 def pdf_bytes(text: str) -> bytes:
-    stream = f"BT /F1 12 Tf 72 720 Td ({text}) Tj ET".encode("latin-1")
-    parts = [
-        b"<< /Type /Catalog /Pages 2 0 R >>",
-        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
-        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R "
-        b"/Resources << /Font << /F1 5 0 R >> >> >>",
-        b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream),
-        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
-    ]
-    out, places = b"%PDF-1.4\n", []
-    for number, part in enumerate(parts, 1):
-        places.append(len(out))
-        out += b"%d 0 obj\n%s\nendobj\n" % (number, part)
-    table = b"".join(b"%010d 00000 n \n" % place for place in places)
-    start = len(out)
-    head = b"xref\n0 6\n0000000000 65535 f \n" + table
-    tail = b"trailer\n<< /Size 6 /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF" % start
-    return out + head + tail
+    return pdf_of(f"BT /F1 12 Tf 72 720 Td ({text}) Tj ET".encode("latin-1"))
 
 
 def test_text_and_ids_below_the_folder(tmp_path: Path) -> None:
