@@ -180,7 +180,7 @@ def test_the_time_grows_with_the_text_and_no_faster(piece: str) -> None:
         return time.process_time() - began
 
     find("warm Anna 1")
-    for _ in range(3):  # a busy machine slows one try, a quadratic pattern all of them
+    for _ in range(5):  # a busy machine slows one try, a quadratic pattern all of them
         small, large = seconds(4_000), seconds(32_000)
         # eight times the text; a quadratic pattern would take 64 times as long
         if large < max(0.25, 24 * small):

@@ -206,7 +206,7 @@ def test_an_encoder_that_became_another_is_refused(
     built(home)
     other = WordEncoder()
     other.model.config.hidden_size = 7
-    monkeypatch.setattr(Encoder, "load", lambda name, base=None: other)
+    monkeypatch.setattr(Encoder, "load", lambda name, **rest: other)
     with pytest.raises(InputError, match="makes vectors of length 7 now"):
         Index.open(home / "index").search("canteen")
     (home / "docs" / "new.txt").write_text("Bikes stand in the yard.")

@@ -20,7 +20,7 @@ SECRET = "Grade seven earns 4200 euros."
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(Encoder, "load", lambda name, base=None: WordEncoder())
+    monkeypatch.setattr(Encoder, "load", lambda name, **rest: WordEncoder())
     monkeypatch.chdir(tmp_path)
     docs = tmp_path / "my docs"
     docs.mkdir()
