@@ -63,7 +63,7 @@ def divided(place: Workplace) -> Rows:
     order = random.Random(f"prompt-search-rows-{place.task.seed}")
     train, validation = list(place.train), tuple(place.validation)
     count = min(most, len(train) // 3)
-    if count >= _FEWEST or len(validation) < 2:
+    if count >= min(_FEWEST, most) or len(validation) < 2:
         search = tuple(order.sample(train, max(1, count)))
         where = "training"
     else:
@@ -123,7 +123,8 @@ class Kitchen:
         )
 
     def make(self, wording: Wording, shown: ExampleSet = NOTHING) -> Candidate | None:
-        """The candidate; None where its examples leave too little of the context."""
+        """The candidate; None where wording and examples leave too little of the context to the
+        longest question. The task's own wording without examples is always one."""
         self.texts.setdefault(wording.name, wording.text)
         bare = self._bare.with_instruction(wording.text)
         question = self._rows.search[0].messages
@@ -136,7 +137,9 @@ class Kitchen:
             prompt = bare.with_shots(shots_from(shown.examples))
         alone = len(bare.ask(question))
         added = len(prompt.ask(question)) - alone
-        if not shown.nearest and added > self._room:
+        # nearest examples are left out one by one where a question needs their place
+        longer = alone + (0 if shown.nearest else added) - len(self._bare.ask(question))
+        if longer > max(0, self._room):
             return None
         return Candidate(wording.name, shown.name, prompt, shown.examples, order=alone + added)
 

@@ -103,7 +103,8 @@ class PromptSearchArm(ZeroShot):
         final = rows.final[: _final_rows(place)] or rows.search
         results = []
         for number, finalist in enumerate(finalists):
-            candidate = kitchen.widened(finalist, final)
+            # rows that were searched on may not be shown to each other
+            candidate = kitchen.widened(finalist, final) if rows.final else finalist
             reading, value, options = read_best(
                 place,
                 f"{self.name}, finalist {number + 1} of {len(finalists)}",

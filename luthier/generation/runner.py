@@ -173,12 +173,13 @@ class Runner:
         # rows that share one copy of their beginning are many, and their own parts differ in
         # length by more than they are long: read in parts of similar length, without much padding
         lengths = [len(suffix) for suffix in suffixes]
+        groups = list(batches(lengths, 0, tokens=_READ_TOGETHER, rows=len(lengths)))
+        if len(groups) == 1:
+            return self._read_together(suffixes, prefix, room)
         parts = [
             (some, self._read_together([suffixes[row] for row in some], prefix, 0))
-            for some in batches(lengths, 0, tokens=_READ_TOGETHER, rows=len(lengths))
+            for some in groups
         ]
-        if len(parts) == 1 and parts[0][0] == list(range(len(suffixes))):
-            return self._read_together(suffixes, prefix, room)
         return self._joined(parts, max(lengths), prefix, room)
 
     def _joined(

@@ -135,7 +135,9 @@ def by_model(
 def clean(reply: str) -> str:
     """The instruction in a model's reply: without a heading, quotes and what follows it; empty
     where none is left, or one that is too long to be one."""
-    text = re.sub(r"^\s*(?:\W*(?:new |rewritten )?instruction\W*:)\s*", "", reply, flags=re.I)
+    text = re.sub(
+        r"^\s*(?:\W*(?:new |rewritten |revised )?instruction\W*:[*_]*)\s*", "", reply, flags=re.I
+    )
     text = re.split(r"\n\s*(?:Input|Output|Example[s]?)\b[^\n]*:", text)[0].strip()
     for left, right in ('""', "''", "“”", "``"):
         if len(text) > 1 and text.startswith(left) and text.endswith(right):
@@ -152,7 +154,12 @@ def distinct(wordings: Sequence[Wording]) -> list[Wording]:
 
 
 def _labels_said(instruction: str, labels: Sequence[str]) -> str:
-    if all(label.lower() in instruction.lower() for label in labels):
+    # whole words, the longest first: "no" does not stand in "annotate", nor "red" in "dark red"
+    left, listed = instruction.lower(), True
+    for label in sorted(labels, key=len, reverse=True):
+        left, found = re.subn(rf"(?<!\w){re.escape(label.lower())}(?!\w)", "\0", left)
+        listed &= bool(found)
+    if listed:
         return "Reply with the label only."
     if len(labels) > _MOST_LABELS:
         return ""
@@ -219,6 +226,8 @@ def _typical_words(
 
 def _above_chance(own: Counter[str], total: Counter[str]) -> Iterator[str]:
     """Words of a label by their z, those that stand in two of its texts and have z above 1."""
+    if len(total) < 2:  # a single word tells nothing apart
+        return
     mine, all_words = sum(own.values()), sum(total.values())
     scores = []
     for word, times in own.items():

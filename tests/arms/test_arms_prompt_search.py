@@ -314,6 +314,28 @@ def test_the_same_seed_gives_the_same_prompt(model: Path, tmp_path: Path) -> Non
     assert fits[0].extra == fits[1].extra
 
 
+def test_a_question_that_nearly_fills_the_context_leaves_the_plain_prompt(
+    tmp_path: Path, obedient: Any
+) -> None:
+    obedient(lambda before, question: "OPEN SESAME" in before)
+    small = write_tiny_model(tmp_path / "model", context=512)
+    long = example("y " * 225 + "item 0: red", "red")
+    wish = {"rewrites": 0, "rows": 8, "instructions": ["OPEN SESAME and be careful. " * 8]}
+    place = place_of(small, tmp_path / "a", prompt_search=wish)
+    place.validation = (*place.validation, long)
+    fit = PromptSearchArm().fit(place)
+    # the wording that is obeyed does not fit beside that question
+    assert len(fit.settings["prompt"]["instruction"]) < 100
+    place = place_of(small, tmp_path / "b", prompt_search={"rewrites": 0, "rows": 8})
+    place.train = (*place.train, example("z " * 350, "red"))  # longer than the context
+    assert PromptSearchArm().fit(place).choices[0].chosen
+
+
+def test_few_rows_to_search_on_are_training_rows_all_the_same(model: Path, tmp_path: Path) -> None:
+    rows = divided(place_of(model, tmp_path, prompt_search={"rows": 4}))
+    assert rows.where == "training" and len(rows.search) == 4
+
+
 def test_it_runs_when_it_is_named(model: Path) -> None:
     wish = {"train": "rows.csv", "input": "{{ q }}", "output": "{{ k }}"}
     base: dict[str, Any] = {"name": "c", "kind": "classification", "data": wish}

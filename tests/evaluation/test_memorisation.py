@@ -99,6 +99,9 @@ def test_what_canaries_come_to() -> None:
     assert found["by_repeats"]["8"] == {"n": 1, "exposed": 1, "exposure": 9.966}
     # one alone, repeated eight times and first of a thousand
     assert planting.exposed(made, [0.5, 0.8, 0.6, 0.001])["p"] == pytest.approx(0.004)
+    several = planting.exposed(planting.make_canaries(8, seed=0), [0.06] * 8)
+    reasons = judge(clear(canaries=several))["reasons"]
+    assert "8 planted secrets together" in reasons[0]
     # and one that comes first of all rivals is, with all that is corrected for
     first = planting.exposed(made, [0.5, 0.8, 0.6, 1 / (planting.RIVALS + 1)])
     assert judge(clear(canaries=first))["memorised"] == "yes"

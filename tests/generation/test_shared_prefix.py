@@ -136,6 +136,22 @@ def test_short_beginnings_and_single_questions_are_copied() -> None:
     assert alone.length == 80 and not alone.shared
 
 
+def test_a_prompt_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    real = Runner._read_together
+
+    def counting(self: Runner, suffixes: Any, *rest: Any) -> Any:
+        read.append(len(suffixes))
+        return real(self, suffixes, *rest)
+
+    monkeypatch.setattr(Runner, "_read_together", counting)
+    runner = Runner(model_of("llama"))
+    prompts = random_prompts([90, 80, 99, 85], shared=70, seed=4)
+    prefix = runner.shared_prefix(prompts, 4)
+    runner.read([prompt[70:] for prompt in prompts], prefix, 4)
+    assert prefix.shared and read == [4]
+
+
 def test_a_shared_beginning_leaves_room_for_more_rows() -> None:
     prompts = random_prompts([104] * 40, shared=100, seed=5)
     sizes: list[int] = []

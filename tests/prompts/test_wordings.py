@@ -56,6 +56,22 @@ def test_words_that_all_labels_share_are_no_hint() -> None:
     assert "with words typical of each label" not in named(by_rule("Sort.", rows, ("a", "b")))
 
 
+def test_labels_inside_other_words_are_not_listed() -> None:
+    labels = ("no", "a", "dark red", "red")
+    said = named(by_rule("Annotate: a message that is dark red.", REFUND, labels))
+    assert "exactly one of these labels" in said["with the form of the answer"]
+    said = named(by_rule("Say no, a, dark red or Red!", REFUND, labels))
+    assert said["with the form of the answer"].endswith("Reply with the label only.")
+
+
+@given(st.lists(st.tuples(st.text("ab 1", max_size=9), st.sampled_from("xy")), max_size=12))
+def test_few_words_are_no_hint_and_no_error(rows: list[tuple[str, str]]) -> None:
+    found = by_rule("Sort.", [example(*row) for row in rows], ("x", "y"))
+    assert found[0].text == "Sort."
+    single = [example(f"price {n}", "xy"[n % 2]) for n in range(8)]
+    assert "with words typical of each label" not in named(by_rule("Sort.", single, ("x", "y")))
+
+
 def test_the_form_of_answers_is_read_off_them() -> None:
     objects = [example(f"t{n}", json.dumps({"name": "x", "price": n})) for n in range(5)]
     assert (
@@ -111,6 +127,7 @@ def test_an_instruction_that_holds_a_training_example_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("reply", "text"),
     [
+        ("**New Instruction:** Name it.", "Name it."),
         ('"Name the colour."', "Name the colour."),
         ("**Instruction**: Name it.", "Name it."),
         ("New instruction:\nName it.", "Name it."),

@@ -49,8 +49,9 @@ class Auditor:
         self._base = base
         self._canaries = canaries
         self._seed = seed
-        #: the untuned model's log-likelihoods of a canary's codes, as far as they were asked for
-        self._before: dict[planting.Canary, list[float]] = {}
+        #: by a canary's question as it was asked: the untuned model's log-likelihoods of its
+        #: codes, as far as they were needed
+        self._before: dict[tuple[int, ...], list[float]] = {}
         self._known: dict[tuple[tuple[int, ...], tuple[int, ...]], TokenScores] = {}
 
     def audit(
@@ -111,13 +112,14 @@ class Auditor:
             asked = [prompt.ask((Message("user", canary.question),))]
             codes = [prompt.answer_ids(code) for code in (canary.secret, *canary.rivals)]
             gains: list[float] = []
+            key = tuple(asked[0])
             for start in range(0, len(codes), planting.AT_ONCE):
                 part = codes[start : start + planting.AT_ONCE]
                 after = generator.score(asked, part)[0][0]
-                before = self._before.get(canary, [])[start : start + len(part)]
+                before = self._before.get(key, [])[start : start + len(part)]
                 if not before:
                     before = self._base().score(asked, part)[0][0]
-                    self._before.setdefault(canary, []).extend(before)
+                    self._before.setdefault(key, []).extend(before)
                 gains += [one - was for one, was in zip(after, before, strict=True)]
                 if sum(gain >= gains[0] for gain in gains[1:]) >= planting.ENOUGH:
                     break

@@ -61,6 +61,11 @@ def _best(membership: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _said(name: str, test: Mapping[str, Any]) -> str:
     if name == "canaries":
+        if not test["exposed"]:
+            return (
+                f"The {test['planted']} planted secrets together gained more by tuning than like "
+                f"ones that were never planted (p = {test['p']:.2g}{_repeated(test)})."
+            )
         return (
             f"{test['exposed']} of {test['planted']} planted secrets gained more by tuning than "
             f"95 % of like ones that were never planted{_repeated(test)}."
