@@ -31,6 +31,7 @@ def score_batch(
     choices: Sequence[Sequence[Sequence[int]]],
     prefix: Prefix,
     tokens: int,
+    lines: Sequence[Sequence[int]],
 ) -> tuple[list[list[float]], float]:
     """Log-likelihoods [row][choice] of one batch, and the seconds a row took.
 
@@ -40,14 +41,14 @@ def score_batch(
         choices: token ids of each row's continuations.
         prefix: what was read already.
         tokens: cached tokens that may be held at once.
+        lines: the rows that may be computed side by side (`tree.filled_lines`).
     """
     started = time.perf_counter()
     trunks = [prompt[prefix.length :] for prompt in prompts]
-    held = prefix.length + max(
-        len(trunk) + branch_tokens(row) for trunk, row in zip(trunks, choices, strict=True)
-    )
-    if not runner.beyond_window(held):
-        found = score_tree(runner, trunks, choices, prefix)
+    sizes = [len(trunk) + branch_tokens(row) for trunk, row in zip(trunks, choices, strict=True)]
+    widest = max(sum(sizes[row] for row in line) for line in lines)
+    if not runner.beyond_window(prefix.length + widest):
+        found = score_tree(runner, trunks, choices, prefix, lines)
         return found, (time.perf_counter() - started) / len(prompts)
     # a window counts what lies between, so every choice needs a row of its own
     read = runner.read(trunks, prefix, room=0)

@@ -25,13 +25,14 @@ from luthier.generation.options import Sampling, Stopping
 from luthier.generation.runner import Prefix, Runner, batches
 from luthier.generation.sampling import choose, source
 from luthier.generation.texts import Texts
-from luthier.generation.tree import branch_tokens
+from luthier.generation.tree import branch_tokens, filled_lines
 from luthier.models.heads import logits
+from luthier.models.packed import packed
 
 Progress = Callable[[int], None]
 
 #: Tokens of rows that are scored together on a CPU, padding counted: enough to keep it busy, and
-#: few enough that rows of one batch hardly differ in length.
+#: few enough that lines become shorter with the rows.
 _COMPUTED = 1536
 #: Rows leave the batch when no more than this share of it is still being written.
 _LIVE = 0.75
@@ -79,7 +80,7 @@ class Generator:
         Raises:
             InputError: a prompt is empty.
         """
-        with self._lock, torch.inference_mode():
+        with self._lock, torch.inference_mode(), packed(self.model):
             return self._generate(prompts, stopping, sampling or Sampling(), progress)
 
     def stream(
@@ -89,12 +90,12 @@ class Generator:
 
         The pieces together are the answer's text.
         """
-        with self._lock:
+        with self._lock, packed(self.model):
             yield from self._stream(prompt, stopping, sampling or Sampling())
 
     def prime(self, prompts: Sequence[Sequence[int]]) -> None:
         """Compute what these prompts start with, so that one that starts so is answered sooner."""
-        with self._lock, torch.inference_mode():
+        with self._lock, torch.inference_mode(), packed(self.model):
             self._runner.shared_prefix(prompts, 1)
 
     def score(
@@ -117,7 +118,7 @@ class Generator:
         Raises:
             InputError: a prompt is empty.
         """
-        with self._lock, torch.inference_mode():
+        with self._lock, torch.inference_mode(), packed(self.model):
             return self._score(prompts, continuations, progress)
 
     # ---- inside --------------------------------------------------------------------------------
@@ -230,13 +231,16 @@ class Generator:
             len(prompt) - prefix.length + branch_tokens(own)
             for prompt, own in zip(prompts, choices, strict=True)
         ]
-        for rows in self._scored_together(sizes, prefix.copied):
+        for lines in self._scored_together(sizes, prefix.copied):
+            rows = [row for line in lines for row in line]
+            place_of = {row: place for place, row in enumerate(rows)}
             found, spent = score_batch(
                 self._runner,
                 [prompts[row] for row in rows],
                 [choices[row] for row in rows],
                 prefix,
                 self.batch_tokens,
+                [[place_of[row] for row in line] for line in lines],
             )
             for place, row in enumerate(rows):
                 scores[row], seconds[row] = found[place], spent
@@ -244,15 +248,17 @@ class Generator:
                 progress(len(rows))
         return scores, seconds
 
-    def _scored_together(self, sizes: Sequence[int], prefix: int) -> Iterator[list[int]]:
-        """Batches of rows by the tokens that are computed of each, held together with a prefix."""
+    def _scored_together(self, sizes: Sequence[int], prefix: int) -> Iterator[list[list[int]]]:
+        """Batches of lines of rows, by the tokens that are computed of each row, held together
+        with a prefix."""
         runner = self._runner
         held = runner.virtual + prefix + max(sizes, default=0)
         if runner.beyond_window(held):
-            return self._batches([prefix + size for size in sizes], 0)
+            alone = self._batches([prefix + size for size in sizes], 0)
+            return ([[row] for row in batch] for batch in alone)
         most = max(1, min(self.batch_rows, self.batch_tokens // held))
         computed = self.batch_tokens if runner.device.type == "cuda" else _COMPUTED
-        return batches(sizes, 0, tokens=min(computed, self.batch_tokens), rows=most)
+        return filled_lines(sizes, tokens=min(computed, self.batch_tokens), most=most)
 
     def _batches(self, lengths: Sequence[int], new: int) -> Iterator[list[int]]:
         runner = self._runner

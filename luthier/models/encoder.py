@@ -12,6 +12,7 @@ import torch
 
 from luthier.errors import ModelError
 from luthier.files import read_json
+from luthier.models.packed import packed
 
 
 @dataclass
@@ -111,7 +112,9 @@ class Encoder:
             mask[row, : len(tokens)] = 1
         device = next(self.model.parameters()).device
         inputs, mask = inputs.to(device), mask.to(device)
-        hidden = self.model(input_ids=inputs, attention_mask=mask).last_hidden_state.float()
+        with packed(self.model):
+            found = self.model(input_ids=inputs, attention_mask=mask)
+        hidden = found.last_hidden_state.float()
         if self.pooling == "cls":
             pooled = hidden[:, 0]
         else:

@@ -35,7 +35,13 @@ def logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
     Applies what some families add after the head: a scale (Cohere, Granite) and a soft cap
     (Gemma 2: cap * tanh(logits / cap)).
     """
-    out: torch.Tensor = model.get_output_embeddings()(hidden).float()
+    return finished(model, model.get_output_embeddings()(hidden))
+
+
+def finished(model: Any, scores: torch.Tensor) -> torch.Tensor:
+    """Float32 logits of what the head made of hidden states, in the head's precision; see
+    `logits`."""
+    out = scores.float()
     config = model.config.get_text_config()
     scale = getattr(config, "logit_scale", None)
     if scale:

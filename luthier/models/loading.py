@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from luthier.errors import ModelError, did_you_mean
 from luthier.models import catalogue, checks
+from luthier.models.allocator import keep_pages
 from luthier.models.convert import cached, ensure
 from luthier.models.gguf_files import quiet
 from luthier.models.info import ModelInfo, from_entry, from_folder
@@ -205,6 +206,7 @@ def _load(
     import torch
     import transformers
 
+    keep_pages()
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from luthier.models.allocator import give_back_memory
 
 if TYPE_CHECKING:
     import torch
@@ -59,14 +58,6 @@ class ModelPool:
         """Free them all, and give the memory back to the system."""
         self._held.clear()
         give_back_memory()
-
-
-def give_back_memory() -> None:
-    """Collect what nobody holds, and return it: glibc keeps freed blocks of up to 32 MB, which
-    after a few models of this size is a gigabyte."""
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # not glibc
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def answering_dtype() -> torch.dtype:

@@ -34,7 +34,8 @@ def probe(
         reporter: hears of the progress.
     """
     from luthier.generation.local import Generator
-    from luthier.models.pool import answering_dtype, give_back_memory
+    from luthier.models.allocator import give_back_memory
+    from luthier.models.pool import answering_dtype
     from luthier.models.tuned import load_any
 
     path = row_folder(out, row) / "probes.json"

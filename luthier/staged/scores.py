@@ -45,7 +45,8 @@ def answer_all(
         ModelError: the model cannot be loaded.
     """
     from luthier.generation.local import Generator
-    from luthier.models.pool import answering_dtype, give_back_memory
+    from luthier.models.allocator import give_back_memory
+    from luthier.models.pool import answering_dtype
     from luthier.models.tuned import load_any
 
     missing = [one for one in tested(ready) if not _answers(out, row, one).is_file()]

@@ -117,9 +117,9 @@ def train_stage(
 
     from luthier.generation.local import Generator
     from luthier.models import adapters
+    from luthier.models.allocator import give_back_memory
     from luthier.models.estimate import process_bytes
     from luthier.models.machine import PeakMemory, this_machine
-    from luthier.models.pool import give_back_memory
     from luthier.models.tuned import base_record
     from luthier.training.checkpoints import Checkpoints
     from luthier.training.foresee import foresee

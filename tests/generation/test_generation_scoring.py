@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 import torch
 from generation_fakes import plain_score, random_prompts, window_model
+from hypothesis import given
+from hypothesis import strategies as st
 
 from luthier.generation.local import Generator
+from luthier.generation.tree import filled_lines
 from luthier.models.loading import load_causal
 
 CHOICES = [[4], [9, 8, 7], [9, 8], [200], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [77, 3]]
@@ -95,3 +98,28 @@ def test_the_embedded_model(embedded: Any) -> None:
     scores = check(embedded.model, Generator(embedded.model, embedded.tokenizer), prompts, choices)
     assert scores[0].index(max(scores[0])) == 0
     assert scores[1].index(max(scores[1])) == 2
+
+
+@given(
+    sizes=st.lists(st.integers(1, 300), max_size=60),
+    tokens=st.integers(1, 2000),
+    most=st.integers(1, 20),
+)
+def test_rows_fill_lines_without_loss(sizes: list[int], tokens: int, most: int) -> None:
+    batches = list(filled_lines(sizes, tokens=tokens, most=most))
+    rows = [row for batch in batches for line in batch for row in line]
+    assert sorted(rows) == list(range(len(sizes)))
+    longest = sorted(sizes, reverse=True)[:1]
+    for batch in batches:
+        width = max(sum(sizes[row] for row in line) for line in batch)
+        # no line is wider than the batch's longest row, which opens the first
+        assert width == sizes[batch[0][0]] == max(sizes[row] for line in batch for row in line)
+        assert len(batch) <= most
+        assert len(batch) == 1 or len(batch) * width <= tokens
+    assert not batches or sizes[batches[0][0][0]] == longest[0]
+
+
+def test_short_rows_stand_beside_long_ones() -> None:
+    assert list(filled_lines([10, 4, 100, 90, 60, 40, 3], tokens=10_000, most=64)) == [
+        [[2], [3, 0], [4, 5], [1, 6]]
+    ]
