@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from luthier.models.pool import ModelPool
 
 
+#: Characters of a token, about.
+_CHARACTERS = 4
+
+
 class Aftermath:
     """Looks at the tuned models of one comparison, or of one training stage.
 
@@ -80,6 +84,12 @@ class Aftermath:
                 ),
             )
 
+    def seconds(self) -> float:
+        """About how long `after` takes for one arm; see `aftermath_seconds`."""
+        return aftermath_seconds(
+            self._task, self._train, self._held_out, self._probes, model=self._model
+        )
+
     def after(self, answerer: Answerer) -> dict[str, Any]:
         """What arm.json holds as `forgetting` and `memorisation`; None where not measured."""
         generator = answerer.own_generator
@@ -101,10 +111,7 @@ class Aftermath:
         from luthier.evaluation.memorisation.auditing import Auditor
 
         prompt = getattr(answerer, "prompt", None)
-        wanted = self._task.memorisation
-        if wanted is None:
-            wanted = bool(self._task.training.canaries)
-        if not wanted or prompt is None:
+        if not _audits(self._task) or prompt is None:
             return None
         if self._auditor is None:
             self._auditor = Auditor(
@@ -120,6 +127,44 @@ class Aftermath:
             return self._auditor.audit(
                 generator, prompt, answerer.context_length or 2**31, bar.advance
             )
+
+
+def _audits(task: Task) -> bool:
+    """Whether it is looked for what an arm learned by heart."""
+    if task.memorisation is None:
+        return bool(task.training.canaries)
+    return task.memorisation
+
+
+def aftermath_seconds(
+    task: Task,
+    train: Sequence[Example],
+    held_out: Sequence[Example],
+    probes: Probes,
+    *,
+    model: str,
+) -> float:
+    """About how long it takes to look at what tuning did to a model: reading the probes, and where
+    it is asked for, rows of both kinds and the codes of canaries, by the tuned and the untuned
+    model.
+
+    Args:
+        task: says whether memorisation is looked for.
+        train, held_out: the rows it may look at.
+        probes: that are asked.
+        model: that is tuned.
+    """
+    from luthier.evaluation.memorisation.auditing import expected_tokens
+    from luthier.models.estimate import estimate
+    from luthier.models.tuned import describe_any
+
+    tokens = probes.characters / _CHARACTERS
+    if _audits(task):
+        tokens += 2 * expected_tokens(
+            train, held_out, canaries_of(task), instruction=task.instruction
+        )
+    info = describe_any(model, base=task.folder)
+    return tokens / estimate(info, "prompt").tokens_per_second
 
 
 def probes_of(task: Task) -> Probes:

@@ -99,7 +99,8 @@ class Comparison:
                 continue
             # what is left, less what the arms still to come need at the least
             later = self.planned[self.planned.index(planned) + 1 :]
-            needed = sum(ARMS.get(p.name)().least_seconds(place, len(self.test)) for p in later)
+            needed = sum(self._least_seconds(ARMS.get(p.name)(), place) for p in later)
+            needed += self._looking_back(arm)
             self._do(arm, replace(place, minutes=max(0.5, left - needed / 60)))
         self._more_seeds(deadline)
         self.run.update_manifest(
@@ -179,13 +180,20 @@ class Comparison:
         """Why the budget forbids this arm. An arm that was named is run all the same."""
         if self.task.arms != "auto":
             return None
-        needed = arm.least_seconds(place, len(self.test)) / 60
+        needed = self._least_seconds(arm, place) / 60
         if needed <= place.minutes:
             return None
         return (
             f"it needs about {needed:.1f} minutes and {place.minutes:.1f} of the budget's "
             f"{self.task.budget.minutes:g} are left"
         )
+
+    def _least_seconds(self, arm: Arm, place: Workplace) -> float:
+        """What an arm needs, with the look at what it did to the model."""
+        return arm.least_seconds(place, len(self.test)) + self._looking_back(arm)
+
+    def _looking_back(self, arm: Arm) -> float:
+        return self.aftermath.seconds() if self.aftermath and arm.changes_weights else 0.0
 
     def _do(self, arm: Arm, place: Workplace) -> None:
         """Fit one arm, let it answer the test, and write what came of it."""

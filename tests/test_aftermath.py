@@ -9,7 +9,10 @@ import pytest
 from run_samples import write_task
 
 import luthier
+from luthier.aftermath import aftermath_seconds
+from luthier.data.examples import Example, Message
 from luthier.errors import InputError
+from luthier.evaluation.probe_items import Probe, Probes
 from luthier.progress import Reporter
 from luthier.task import Task
 
@@ -118,3 +121,25 @@ def test_a_chain_of_stages_is_probed(tmp_path: Path, tiny_model: Path) -> None:
         assert low <= one["since_base"]["drop"] <= high
         assert one["since_previous"]["bits_per_byte"]["n"] == 24
     assert sum("general ability lost" in line for line in said.lines) == 2
+
+
+def test_what_looking_back_takes_is_foreseen(tmp_path: Path, tiny_model: Path) -> None:
+    rows = [
+        Example(str(n), (Message("user", f"question {n} of many"),), "an answer")
+        for n in range(300)
+    ]
+    probes = Probes(questions=(Probe("1", "a", "q" * 4000, ("x", "y"), 0),))
+
+    def seconds(**sections: object) -> float:
+        path = write_task(tmp_path, tiny_model, arms=["lora"], **sections)
+        task = Task.load(path)
+        return aftermath_seconds(task, rows, rows[:50], probes, model=task.model)
+
+    plain = seconds()
+    assert plain > 0
+    looked = seconds(memorisation=True)
+    assert looked > plain
+    planted = seconds(training={"canaries": 8})
+    # 8 canaries, 400 codes of 11 characters each, by two models
+    assert planted - looked == pytest.approx(plain * 2 * 8 * 400 * 11 / (4002 / 4), rel=0.01)
+    assert seconds(training={"canaries": 8}, memorisation=False) == pytest.approx(plain)

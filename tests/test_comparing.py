@@ -19,6 +19,7 @@ from run_samples import (
 )
 
 import luthier
+from luthier.aftermath import Aftermath
 from luthier.arms.base import ARMS as EVERY_ARM
 from luthier.arms.base import Fit, Workplace
 from luthier.arms.few_shot import FewShot
@@ -411,10 +412,13 @@ def test_where_nothing_is_recommended_the_best_real_arm_answers(
     assert offer(str(run.folder))[1] == "zero-shot"
 
 
+@pytest.mark.parametrize("longest", ["training", "looking back"])
 def test_a_budget_too_small_leaves_lora_out_and_says_so(
-    roomy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    roomy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, longest: str
 ) -> None:
-    monkeypatch.setattr(EVERY_ARM.get("lora"), "least_seconds", lambda self, place, tests: 600.0)
+    training, after = (600.0, 0.0) if longest == "training" else (0.0, 600.0)
+    monkeypatch.setattr(EVERY_ARM.get("lora"), "least_seconds", lambda self, place, tests: training)
+    monkeypatch.setattr(Aftermath, "seconds", lambda self: after)
     write_starter("translation", tmp_path / "task")
     path = tmp_path / "task" / "task.yaml"
     values = yaml.safe_load(path.read_text(encoding="utf-8"))

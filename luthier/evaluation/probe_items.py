@@ -85,6 +85,16 @@ class Probes:
         """What is answered right or wrong, in the order in which answers are kept."""
         return (*self.questions, *self.gaps)
 
+    @property
+    def characters(self) -> int:
+        """Of all that is read, by one model."""
+        asked = sum(
+            sum(map(len, probe.contexts or (probe.query,))) + sum(map(len, probe.choices))
+            for probe in self.questions
+        )
+        gaps = sum(len(gap.context) + len(gap.continuation) for gap in self.gaps)
+        return asked + gaps + sum(len(passage.text) for passage in self.passages)
+
     def __add__(self, other: Probes) -> Probes:
         """Both."""
         return Probes(

@@ -64,13 +64,14 @@ def token_scores(
 
     from luthier.generation.runner import batches
     from luthier.models.heads import body
+    from luthier.models.packed import packed
 
     if not all(len(context) for context, _ in rows):
         raise ValueError("a context has no tokens")
     device = next(model.parameters()).device
     done: dict[int, TokenScores] = {}
     lengths = [len(context) + len(scored) for context, scored in rows]
-    with torch.inference_mode():
+    with torch.inference_mode(), packed(model):
         for batch in batches(lengths, 0, tokens=batch_tokens, rows=64):
             # padding is on the right: no real token looks at what comes after it
             ids = torch.zeros(len(batch), max(lengths[row] for row in batch), dtype=torch.long)

@@ -129,6 +129,30 @@ class Auditor:
         return planting.exposed(self._canaries, chances)
 
 
+def expected_tokens(
+    train: Sequence[Example],
+    held_out: Sequence[Example],
+    canaries: Sequence[planting.Canary],
+    *,
+    instruction: str,
+) -> float:
+    """About how many tokens one model reads in an audit, at most (four characters a token).
+
+    A canary whose rivals are as good as it takes a fraction of its codes.
+    """
+    from luthier.evaluation.memorisation.rows import MOST_ROWS
+
+    characters = 0.0
+    for rows, most in ((train, 2 * MOST_ROWS), (held_out, MOST_ROWS)):
+        some = rows[:50]
+        if some:
+            each = sum(len(e.input) + len(e.output) for e in some) / len(some) + len(instruction)
+            characters += min(len(rows), most) * each
+    # digits and capitals are tokens of their own
+    codes = sum(len(canary.secret) * (len(canary.rivals) + 1) for canary in canaries)
+    return characters / 4 + codes
+
+
 def _target(row: Row, tuned: TokenScores, base: TokenScores) -> Target:
     part = slice(row.start, min(row.start + TOKENS, len(row.written)))
     return Target(
