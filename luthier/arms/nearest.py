@@ -6,10 +6,12 @@ sentence encoder's vectors, or, where it cannot be had, of TF-IDF.
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ from luthier.arms.prompted import PromptedAnswerer, Reading, shots_from
 from luthier.data.examples import Conversation, Example, Message
 from luthier.data.folding import fold
 from luthier.errors import ModelError
-from luthier.files import read_jsonl, write_atomically, write_jsonl
+from luthier.files import hash_of, read_jsonl, write_atomically, write_jsonl
 from luthier.generation.answers import Answer
 from luthier.generation.options import AnswerOptions
 from luthier.models.pool import ModelPool
@@ -37,8 +39,10 @@ Near = tuple[Example, float]
 ENCODER = "all-minilm-l6-v2"
 #: Training rows encoded between two looks at the clock, and the share of the arm's time they get.
 _SLICE, _SHARE = 256, 0.25
-#: Questions whose neighbours are kept in memory.
-_KEPT = 4096
+#: Questions whose neighbours are kept in memory, and how many of each.
+_KEPT, _NEIGHBOURS = 4096, 64
+#: Likenesses that are computed at once.
+_AT_ONCE = 16_000_000
 _ROWS, _VECTORS = "examples.jsonl", "vectors.safetensors"
 
 
@@ -165,7 +169,8 @@ class Examples:
                 self._vectors = self._words.fit_transform([e.input for e in examples])
             except ValueError:  # no examples, or not a word in any of them
                 self._words = None
-        self._likeness: dict[str, Array] = {}
+        #: by question: its nearest examples, best first, and their likeness
+        self._near: dict[str, tuple[Array, Array]] = {}
 
     @property
     def vectors(self) -> Any:
@@ -181,12 +186,20 @@ class Examples:
     def look_up(self, conversations: Sequence[Conversation]) -> None:
         """Encode questions together, ahead of `nearest`."""
         asked = dict.fromkeys(_question(one) for one in conversations)
-        new = [text for text in asked if text not in self._likeness]
-        if len(self._likeness) + len(new) > _KEPT:
-            self._likeness.clear()
+        new = [text for text in asked if text not in self._near]
+        if len(self._near) + len(new) > _KEPT:
+            self._near.clear()
             new = list(asked)
-        for text, row in zip(new, self._like(new), strict=True):
-            self._likeness[text] = row
+        at_once = max(1, _AT_ONCE // max(1, len(self.examples)))
+        for start in range(0, len(new), at_once):
+            some = new[start : start + at_once]
+            for text, row in zip(some, self._like(some), strict=True):
+                self._near[text] = _first(row, _NEIGHBOURS)
+
+    @cached_property
+    def hash(self) -> str:
+        """Of all that can be shown."""
+        return hash_of([[e.id, e.input, e.output] for e in self.examples])
 
     def nearest(self, conversation: Conversation, k: int) -> list[Near]:
         """The `k` examples most like a question, best first, with their likeness (cosine).
@@ -194,20 +207,22 @@ class Examples:
         One whose input is the question itself, up to case and punctuation, is not among them: its
         answer would be copied, and what is asked in earnest is new.
         """
-        import numpy as np
-
         self.look_up([conversation])
         text = _question(conversation)
-        likeness, same = self._likeness[text], fold(text)
-        # equal ones in the order of the rows, the same on any machine
-        order = np.argsort(-likeness, kind="stable")
-        found: list[Near] = []
-        for row in order:
-            if len(found) == k:
-                break
-            if self._folded[row] != same:
-                found.append((self.examples[row], float(likeness[row])))
+        same = fold(text)
+        order, likeness = self._near[text]
+        found = self._unlike(same, order, likeness, k)
+        if len(found) < k and len(order) < len(self.examples):
+            # the question stands among the examples many times
+            (row,) = self._like([text])
+            found = self._unlike(same, *_first(row, len(row)), k)
         return found
+
+    def _unlike(self, same: str, order: Array, likeness: Array, k: int) -> list[Near]:
+        """The first `k` whose input is another."""
+        near = zip(order.tolist(), likeness.tolist(), strict=True)
+        kept = ((self.examples[row], alike) for row, alike in near if self._folded[row] != same)
+        return list(itertools.islice(kept, k))
 
     def _like(self, texts: Sequence[str]) -> Array:
         """(texts, examples)."""
@@ -222,6 +237,15 @@ class Examples:
             return np.zeros((len(texts), len(self.examples)), dtype=np.float32)
         counted: Array = (self._words.transform(texts) @ self._vectors.T).toarray()
         return counted
+
+
+def _first(likeness: Array, count: int) -> tuple[Array, Array]:
+    """(places of the highest, best first; their values); equal ones in the order of the rows, the
+    same on any machine."""
+    import numpy as np
+
+    order = np.argsort(-likeness, kind="stable")[:count]
+    return order.astype(np.int32), likeness[order]
 
 
 def encoder_of(pool: ModelPool) -> tuple[Any, list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from luthier.arms.base import Workplace
@@ -68,6 +68,7 @@ def divided(place: Workplace) -> Rows:
         where = "training"
     else:
         half = len(validation) // 2
+        validation = tuple(order.sample(validation, len(validation)))
         search, validation, where = validation[:half][:most], validation[half:], "validation"
     # nothing that is asked may be shown, nor come from the same conversation or document
     asked = {e.id for e in search} if where == "training" else set()
@@ -87,7 +88,9 @@ def divided(place: Workplace) -> Rows:
 class Kitchen:
     """Makes candidates of wordings and sets of examples, and keeps the chosen one."""
 
-    def __init__(self, place: Workplace, name: str, bare: Prompt, rows: Rows) -> None:
+    def __init__(
+        self, place: Workplace, name: str, bare: Prompt, rows: Rows, minutes: float
+    ) -> None:
         self._place, self._name, self._bare, self._rows = place, name, bare, rows
         self.notes = list(bare.notes)
         self.texts: dict[str, str] = {}
@@ -101,7 +104,9 @@ class Kitchen:
         self._all = self._store = None
         self.shown: list[Example] = []
         if rows.shown:
-            self._all = Examples(*encoded(place, name, single, self._encoder), self._encoder)
+            # encoding takes its share of the search's time, not of the arm's
+            hurried = replace(place, minutes=minutes)
+            self._all = Examples(*encoded(hurried, name, single, self._encoder), self._encoder)
             kept = {e.id for e in rows.shown}
             self._store = self._all.part([e.id in kept for e in self._all.examples])
             self.shown = self._store.examples

@@ -41,6 +41,8 @@ from luthier.task import Task
 
 #: Validation rows that finalists are compared on.
 _LABELLED_FINAL, _WRITTEN_FINAL = 100, 40
+#: With fewer rows in the finals they do not decide alone.
+_FEW = 30
 #: Rows on which all of a race's candidates are tried, as shares of the rows.
 _RUNGS = (0.25, 0.5, 1.0)
 #: The share of the arm's time that the search takes, and at which shares of that its parts end.
@@ -80,7 +82,7 @@ class PromptSearchArm(ZeroShot):
         trials = Trials(
             place, self.name, rows.search, longest, place.folder / "search" / "journal.jsonl"
         )
-        kitchen = Kitchen(place, self.name, bare, rows)
+        kitchen = Kitchen(place, self.name, bare, rows, minutes)
         wordings = wordings_of(place, kitchen, by_a_model=not clock.out(_WORDINGS / 3))
         search = _Search(place, kitchen, trials, clock)
         finalists = search.finalists(wordings)
@@ -114,9 +116,11 @@ class PromptSearchArm(ZeroShot):
                 loaded.context_length,
             )
             note = _in_search(trials, finalist)
-            results.append((value, -candidate.order, -number, candidate, reading, options, note))
+            weighed = _weighed(value, len(final), trials, finalist) if rows.final else value
+            rank = (weighed, -candidate.order, -number)
+            results.append((rank, value, candidate, reading, options, note))
         # among equals the shorter prompt
-        _, _, _, best, reading, options, _ = max(results, key=lambda result: result[:3])
+        _, _, best, reading, options, _ = max(results, key=lambda result: result[0])
         where = "validation" if rows.final else rows.where
         tried = trials.table.values()
         notes = [
@@ -133,11 +137,16 @@ class PromptSearchArm(ZeroShot):
             Choice(
                 what="the prompt",
                 options=[
-                    {"value": c.name, "score": v, "note": note}
-                    for v, _, _, c, _, _, note in results
+                    {"value": c.name, "score": v, "note": note} for _, v, c, _, _, note in results
                 ],
                 chosen=best.name,
-                why=f"the highest score on {len(final)} {where} examples; of equals the shortest",
+                why=f"the highest score on {len(final)} {where} examples"
+                + (
+                    " and, as these are few, those of the search"
+                    if rows.final and len(final) < _FEW
+                    else ""
+                )
+                + "; of equals the shortest",
             )
         ]
         if options:
@@ -255,6 +264,16 @@ class _Search:
 
 def _final_rows(place: Workplace) -> int:
     return _LABELLED_FINAL if place.labels else _WRITTEN_FINAL
+
+
+def _weighed(value: float, rows: int, trials: Trials, finalist: Candidate) -> float:
+    """The score that finalists are ranked by: where there are few rows of the finals, the rows of
+    the search are counted too, though the search favours what it found."""
+    held = trials.table.get(finalist.key)
+    if rows >= _FEW or held is None or held["score"] is None:
+        return value
+    searched = int(held["rows"])
+    return (rows * value + searched * float(held["score"])) / (rows + searched)
 
 
 def _in_search(trials: Trials, candidate: Candidate) -> str | None:

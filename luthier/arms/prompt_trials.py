@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,8 @@ class Candidate:
     def key(self) -> str:
         """Names the prompt, whatever it is called."""
         if isinstance(self.prompt, NearestPrompt):
-            return hash_of([self.prompt.hash, "nearest", self.prompt.size, self.prompt.room])
+            shown = [self.prompt.store.hash, self.prompt.size, self.prompt.room]
+            return hash_of([self.prompt.hash, "nearest", *shown])
         return self.prompt.hash
 
 
@@ -188,10 +190,11 @@ class Trials:
             with self._journal.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
 
-    @property
+    @cached_property
     def _of(self) -> str:
-        """What answers depend on besides prompt and row."""
-        return hash_of([self._place.task.model, self._place.labels, self._longest])[:16]
+        """What answers depend on besides prompt and row: rows are known by their ids alone."""
+        rows = [[row.id, [[m.role, m.content] for m in row.messages]] for row in self.rows]
+        return hash_of([self._place.task.model, self._place.labels, self._longest, rows])[:16]
 
     def _read_journal(self) -> None:
         if not self._journal.is_file():

@@ -108,15 +108,23 @@ class PromptedAnswerer(Answerer):
         progress: Progress | None = None,
     ) -> list[Answer]:
         """See `Answerer.answer`."""
-        prompts = [self._ids(conversation, options) for conversation in conversations]
+        asked = [self._asked(conversation, options) for conversation in conversations]
+        prompts = [ids for ids, _ in asked]
         self._prime(len(prompts))
         if self.generates:
             stopping, sampling = self._settings(options)
-            return self._write(prompts, stopping, sampling, progress)
-        scores, seconds = self.generator.score(prompts, self._label_ids, progress)
+            answers = self._write(prompts, stopping, sampling, progress)
+        else:
+            scores, seconds = self.generator.score(prompts, self._label_ids, progress)
+            answers = [
+                self._pick(row, len(prompt), spent)
+                for row, prompt, spent in zip(scores, prompts, seconds, strict=True)
+            ]
         return [
-            self._pick(row, len(prompt), spent)
-            for row, prompt, spent in zip(scores, prompts, seconds, strict=True)
+            replace(answer, extra={**answer.extra, "examples_left_out": left_out})
+            if left_out
+            else answer
+            for answer, (_, left_out) in zip(answers, asked, strict=True)
         ]
 
     def stream(
@@ -128,7 +136,7 @@ class PromptedAnswerer(Answerer):
             return
         self._prime(1)
         stopping, sampling = self._settings(options)
-        prompt = self._ids(conversation, options)
+        prompt, _ = self._asked(conversation, options)
         yield from self.generator.stream(prompt, self._within(prompt, stopping), sampling)
 
     def _write(
@@ -164,21 +172,24 @@ class PromptedAnswerer(Answerer):
             self._primed = True
             self.generator.prime([self.prompt.ask((Message("user", x),)) for x in ("a", "0")])
 
-    def _ids(self, conversation: Conversation, options: AnswerOptions | None) -> list[int]:
+    def _asked(
+        self, conversation: Conversation, options: AnswerOptions | None
+    ) -> tuple[list[int], int]:
+        """(what the model reads, how many of the prompt's examples had to be left out)."""
         if self.generates:  # what the asker wants written must fit; else one token at least
             new = (options and options.max_new_tokens) or 1
         else:
             new = max((len(ids) for ids in self._label_ids), default=1)
-        ids = self.prompt.ask(conversation)
-        if len(ids) + new <= (self.context_length or 0):
-            return ids
-        if self.task is not None and self.task.training.overlong == "cut":
-            from luthier.training.stage import cut_to_fit
+        room = (self.context_length or 0) - new
+        try:
+            return fitting(self.prompt, conversation, room)
+        except PromptTooLongError:
+            if self.task is None or self.task.training.overlong != "cut":
+                raise
+        from luthier.training.rows import cut_to_fit
 
-            return self.prompt.ask(
-                cut_to_fit(self.prompt, conversation, (self.context_length or 0) - new)
-            )
-        raise PromptTooLongError(len(ids), (self.context_length or 0) - new)
+        bare = self.prompt.with_shots(()) if self.prompt.shots else self.prompt
+        return bare.ask(cut_to_fit(bare, conversation, room)), len(self.prompt.shots)
 
     def _room(self, options: AnswerOptions | None) -> int:
         return (options and options.max_new_tokens) or self.reading.max_new_tokens
@@ -320,10 +331,29 @@ def read_best(
         return written, 0.0, []
     results = [(validate(written), written)]
     if place.labels:
-        results += _by_likelihood(place, name, generator, prompt, examples, written)
+        results += _by_likelihood(place, name, generator, prompt, examples, written, context_length)
     # among equals the first: writing the answer works in every engine
     value, best = max(results, key=lambda result: result[0])
     return best, value, [{"value": way.way, "score": v} for v, way in results]
+
+
+def fitting(prompt: Prompt, conversation: Conversation, room: int) -> tuple[list[int], int]:
+    """(the ids of a question, how many examples were left out so that they are at most `room`).
+
+    The first examples go first: what stands nearest to the question is heeded most.
+
+    Raises:
+        PromptTooLongError: the question does not fit without any example.
+    """
+    ids = prompt.ask(conversation)
+    longest = len(ids)
+    shots = prompt.shots
+    for left_out in range(len(shots) + 1):
+        if left_out:
+            ids = prompt.with_shots(shots[left_out:]).ask(conversation)
+        if len(ids) <= room:
+            return ids, left_out
+    raise PromptTooLongError(longest, room)
 
 
 def _by_likelihood(
@@ -333,12 +363,14 @@ def _by_likelihood(
     prompt: Prompt,
     examples: Sequence[Example],
     written: Reading,
+    context_length: int,
 ) -> list[tuple[float, Reading]]:
     """Validation scores of comparing the labels' likelihoods, plain and calibrated; one pass."""
     assert place.labels is not None
     label_ids = [prompt.answer_ids(label) for label in place.labels]
-    empty = [prompt.ask((Message("user", text),)) for text in EMPTY_QUESTIONS]
-    asked = [prompt.ask(example.messages) for example in examples]
+    room = context_length - max(map(len, label_ids))
+    empty = [fitting(prompt, (Message("user", text),), room)[0] for text in EMPTY_QUESTIONS]
+    asked = [fitting(prompt, example.messages, room)[0] for example in examples]
     with place.reporter.work(f"{name}: comparing labels", len(asked)) as bar:
         scores, _ = generator.score([*asked, *empty], label_ids, bar.advance)
     liking = scores[len(asked) :]

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,10 @@ from hypothesis import strategies as st
 from retrieval_fakes import WordEncoder
 
 from luthier.arms.base import Workplace
+from luthier.arms.nearest import Examples
 from luthier.arms.planning import choose_arms
 from luthier.arms.prompt_making import divided
-from luthier.arms.prompt_search import PromptSearchArm
+from luthier.arms.prompt_search import PromptSearchArm, _weighed
 from luthier.arms.prompt_sets import diverse, sets_of
 from luthier.data.examples import Example, Message
 from luthier.errors import InputError, ModelError
@@ -235,6 +237,67 @@ def test_an_interrupted_search_asks_nothing_twice(
     assert searched > 100
     assert finals <= 4 * (9 + 3)  # the finals alone
     assert fit.choices[0].chosen
+
+
+def test_rows_that_were_changed_are_asked_again(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    real_score = Generator.score
+
+    def score(self: Generator, prompts: Any, *rest: Any) -> Any:
+        asked.append(len(prompts))
+        return real_score(self, prompts, *rest)
+
+    monkeypatch.setattr(Generator, "score", score)
+    PromptSearchArm().fit(place_of(model, tmp_path))
+    whole = sum(asked)
+    asked.clear()
+    PromptSearchArm().fit(place_of(model, tmp_path))
+    finals = sum(asked)
+    asked.clear()
+    changed = [replace(e, messages=(Message("user", f"{e.input}!"),)) for e in colours(0, 36)]
+    PromptSearchArm().fit(place_of(model, tmp_path, train=changed))
+    assert finals < whole == pytest.approx(sum(asked), rel=0.2)
+
+
+@pytest.mark.parametrize(("rows", "chosen"), [(29, "searched"), (30, "final")])
+def test_few_rows_of_the_finals_do_not_decide_alone(rows: int, chosen: str) -> None:
+    """One is better on 48 rows of the search, the other by one row of the finals."""
+
+    class Seen:
+        table = {  # noqa: RUF012
+            "a": {"score": 0.75, "rows": 48},
+            "b": {"score": 0.50, "rows": 48},
+            "c": {"score": None, "rows": 48},
+        }
+
+    def weighed(key: str, right: int) -> float:
+        one = SimpleNamespace(key=key)
+        return _weighed(right / rows, rows, Seen, one)  # type: ignore[arg-type]
+
+    better = "searched" if weighed("a", 20) > weighed("b", 21) else "final"
+    assert better == chosen
+    assert weighed("c", 20) == weighed("d", 20) == 20 / rows
+    if rows < 30:
+        assert weighed("a", 20) == pytest.approx((20 + 36) / (rows + 48))
+
+
+def test_halves_of_validation_are_drawn(model: Path, tmp_path: Path) -> None:
+    """Rows sorted by their answer are not cut into different questions."""
+    validation = sorted(colours(0, 40), key=lambda e: e.output)
+    rows = divided(place_of(model, tmp_path, train=colours(50, 3), validation=validation))
+    assert rows.where == "validation"
+    assert {e.output for e in rows.final} == set(COLOURS) == {e.output for e in rows.search}
+    assert not {e.id for e in rows.final} & {e.id for e in rows.search}
+
+
+def test_a_question_that_stands_among_the_examples_very_often_finds_others() -> None:
+    same = [replace(example("again and again", "red"), id=str(n)) for n in range(200)]
+    others = [example(f"something else {n}", "blue") for n in range(3)]
+    store = Examples([*same, *others], None, None)
+    found = store.nearest((Message("user", "Again and again!"),), 2)
+    assert [e.output for e, _ in found] == ["blue", "blue"]
 
 
 def test_no_time_leaves_the_plain_prompt_among_the_finalists(model: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from luthier.arms.prompted import (
     LIKELIHOOD,
     PromptedAnswerer,
     Reading,
+    fitting,
     longest_answer,
     read_best,
     shots_from,
@@ -264,3 +265,37 @@ def test_conversations_of_several_turns_are_no_shots() -> None:
     )
     with pytest.raises(InputError, match=r"rows\.jsonl line 7 has several turns"):
         shots_from([talk])
+
+
+def test_examples_give_way_to_a_question_that_needs_their_place(prompt: Prompt) -> None:
+    shots = shots_from(colours(0, 4))
+    shown = prompt.with_shots(shots)
+    question = (Message("user", "what colour is it then?"),)
+    sizes = [len(prompt.with_shots(shots[n:]).ask(question)) for n in range(5)]
+    assert fitting(shown, question, sizes[0]) == (shown.ask(question), 0)
+    for left_out in range(1, 5):
+        # one token less than what one example more would take: the first ones are left out
+        expected = prompt.with_shots(shots[left_out:]).ask(question)
+        assert fitting(shown, question, sizes[left_out - 1] - 1) == (expected, left_out)
+    with pytest.raises(PromptTooLongError):
+        fitting(shown, question, sizes[4] - 1)
+
+
+def test_an_answer_says_which_examples_gave_way(
+    pool: ModelPool, tiny_model: Path, prompt: Prompt
+) -> None:
+    shown = prompt.with_shots(shots_from(colours(0, 3)))
+    short, long = (Message("user", "red?"),), (Message("user", "is this then red? " * 6),)
+    room = len(shown.ask(long)) - 1
+    answerer = PromptedAnswerer(
+        "test",
+        pool.generator(str(tiny_model)),
+        shown,
+        Reading(LIKELIHOOD),
+        labels=tuple(COLOURS),
+        context_length=room + max(len(shown.answer_ids(label)) for label in COLOURS),
+    )
+    one, other = answerer.answer([short, long])
+    assert "examples_left_out" not in one.extra
+    assert other.extra["examples_left_out"] == 1
+    assert other.prompt_tokens <= room
