@@ -19,6 +19,8 @@ from luthier.data.numbered import firsts, hash64
 #: Texts hashed at a time.
 BATCH = 8192
 CHARACTERS = 1 << 20
+#: Characters of texts that are hashed at a time, which takes some 60 bytes each.
+HASHED = 1 << 17
 #: Fewer texts than this are not searched for words that all begin or end with.
 FEWEST_TO_COMPARE = 10
 #: Bytes of word hashes that are all read into memory when words of single texts are asked for.
@@ -75,7 +77,7 @@ class Words:
         for text in texts:
             waiting.append(folded_words(text))
             size += len(waiting[-1])
-            if len(waiting) >= BATCH or size > CHARACTERS:
+            if len(waiting) >= BATCH or size > HASHED:
                 add()
                 waiting, size = [], 0
         add()

@@ -30,7 +30,8 @@ def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         (column, "_WAITING", 3),
         (units, "BLOCK", 7), (units, "_LINKS", 11), (units, "_TABLE", 8), (stratify, "BLOCK", 40),
         (stratify, "_AT_ONCE", 4), (shares, "_AT_ONCE", 6), (cutting, "_AT_ONCE", 5),
-        (words, "BATCH", 9), (words, "CHARACTERS", 300), (words, "IN_MEMORY", 0),
+        (words, "BATCH", 9), (words, "CHARACTERS", 300), (words, "HASHED", 100),
+        (words, "IN_MEMORY", 0),
         (near_keys, "AT_ONCE", 400), (near_keys, "MOST_FILES", 3),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, value)
