@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,10 @@ from split_cases import CASES, GOLDEN, outcome
 
 from luthier.data import column, cutting, near_keys, shares, stratify, units, words
 from luthier.data.column import Column, in_order, record, records
+from luthier.data.split_files import Wish, split_file
 from luthier.data.units import join, own_labels
+from luthier.progress import Bar, Reporter
+from luthier.task_sections import Split
 
 _RECORD = record(np.uint64, row=np.int32)
 
@@ -129,3 +135,28 @@ def test_a_full_disk_names_the_folder_of_temporary_files(
     assert code == 2
     assert "TMPDIR" in said and "No space left" in said and "Traceback" not in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl"]
+
+
+class _Stopped(Bar):
+    def advance(self, amount: float = 1) -> None:
+        raise KeyboardInterrupt
+
+
+class _StopsWhileWriting(Reporter):
+    @contextlib.contextmanager
+    def work(self, what: str, total: float) -> Iterator[Bar]:
+        yield _Stopped() if what == "writing" else Bar()
+
+
+def test_nothing_is_left_behind_by_ctrl_c(
+    tmp_path: Path, little_memory: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    rows = [json.dumps({"text": f"the row of number {n} says so"}) for n in range(60)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows), "utf-8")
+    wish = Wish(Split(test=0.2, validation=0.1))
+    with pytest.raises(KeyboardInterrupt):
+        split_file("rows.jsonl", tmp_path, tmp_path / "out", wish, _StopsWhileWriting())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl", "temporary"]
+    assert list((tmp_path / "temporary").iterdir()) == []
