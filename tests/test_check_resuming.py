@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from run_samples import luthier, write_task
 
-from luthier.data import kept_lints, streaming
+from luthier.data import kept_lints, linting, streaming, twins
 from luthier.data.linting import LINTS
 
 MANY = len(list(LINTS))
@@ -140,3 +140,27 @@ def test_the_cut_of_a_large_source_is_kept(
             checked(capsys, folder)
     third, _ = checked(capsys, folder)
     assert third == first
+
+
+def test_the_search_for_twins_is_kept_for_the_lints_that_are_left(
+    capsys: Capture, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linting, "MANY", 0)
+    first, _ = checked(capsys, folder)
+    shared = sorted((folder.parent / "cache" / "checks").glob("*/*.npz"))
+    assert "twins.npz" in {path.name for path in shared}
+    for path in kept(folder):  # as if it had been killed before any lint was through
+        path.unlink()
+
+    def no_more(*_: Any, **__: Any) -> Any:
+        raise AssertionError("the search was made again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(twins, "find_twins", no_more)
+        again, said = checked(capsys, folder)
+        assert "finished before" not in said
+        assert again["findings"] == first["findings"]
+    for path in [*kept(folder), *shared]:  # damaged: made again
+        path.write_bytes(path.read_bytes()[:50])
+    third, _ = checked(capsys, folder)
+    assert third["findings"] == first["findings"]

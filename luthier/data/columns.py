@@ -1,25 +1,24 @@
 """What deciding on splits needs to know of the rows: a few short values of each.
 
-The rows themselves may lie on disk; of a million of them these columns take some 30 MB.
+The rows themselves may lie on disk, and so do these columns where there are many rows (`column`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from luthier.data.column import Column
 from luthier.data.examples import Conversation, Example
 from luthier.data.folding import fold
 from luthier.data.names import HashNames, Names
-from luthier.data.near_duplicates import NEAR, Nearness, find_twins
-from luthier.data.numbered import Coded, Codes, Numbering, in_order
-from luthier.data.stratify import LabelSets
+from luthier.data.near_duplicates import NEAR, Nearness, twin_columns
+from luthier.data.numbered import Numbering
+from luthier.data.stratify import Classes, LabelSets
 from luthier.data.times import Times
 from luthier.data.wording import OF_TASK, Wording
 from luthier.data.words import folded_words
@@ -32,26 +31,27 @@ _ONLY_EQUAL = Nearness(share=0.0)
 
 @dataclass(frozen=True)
 class Columns:
-    """Short values of the rows that are split, one array each.
+    """Short values of the rows that are split, one column each.
 
     Attributes:
         ids: unique names.
         classes: what is stratified by, or None; of a row with several labels the last in order.
         several: the labels of each row where rows have more than one, else None.
-        groups: rows of one number are a group and stay together; -1 for a row that stands alone.
-        equal: rows of one number have the same input up to case, space and punctuation.
-        near: rows of one number have equal inputs or near-duplicates, also through others.
+        groups: the first row of each row's group, which stays together; -1 for a row that stands
+            alone.
+        equal: the first row with the same input up to case, space and punctuation.
+        near: the first row with an equal input or a near-duplicate, also through others.
         times: seconds since 1970, or None.
         said: how the cut is spoken of.
     """
 
-    ids: Sequence[str]
-    classes: Coded | None
+    ids: HashNames | Names
+    classes: Classes | None
     several: LabelSets | None
-    groups: Codes
-    equal: Codes
-    near: Codes
-    times: npt.NDArray[np.float64] | None
+    groups: Column
+    equal: Column
+    near: Column
+    times: Column | None
     said: Wording = OF_TASK
 
     def __len__(self) -> int:
@@ -80,51 +80,55 @@ def columns_of(
     Raises:
         InputError: a column that the rows do not have, or times that cannot be read.
     """
-    names, hashes = Names(), array("Q")
+    names, hashes = Names(), Column(np.uint64)
     groups = Numbering()
     kinds: dict[tuple[str, ...], int] = {}
-    kind_of = array("i")
+    kind_of = Column(np.int32)
     times = Times()
 
     def noted() -> Iterator[str]:
         for example in examples:
             if hashed:
-                hashes.append(int(example.id, 16))
+                hashes.add(int(example.id, 16))
             else:
                 names.add(example.id)
             groups.add(example.group)
             if split.stratify is not None:
                 named = _labels(_value(example, split.stratify, said.key.format("stratify")))
-                kind_of.append(kinds.setdefault(named, len(kinds)))
+                kind_of.add(kinds.setdefault(named, len(kinds)))
             elif stratify:
-                kind_of.append(kinds.setdefault((example.output,), len(kinds)))
+                kind_of.add(kinds.setdefault((example.output,), len(kinds)))
             if split.time is not None:
                 times.add(_value(example, split.time, said.key.format("time")), example.source)
             yield text_of(example.messages)
 
     nearness = _ONLY_EQUAL if split.near_duplicates is False else NEAR
-    twins = find_twins(noted(), nearness, reporter=reporter)
-    classes, several = _stratified(tuple(kinds), np.array(kind_of, np.int32))
+    equal, near = twin_columns(noted(), nearness, reporter)
+    classes, several = _stratified(tuple(kinds), kind_of)
     return Columns(
-        ids=HashNames(np.array(hashes, np.uint64)) if hashed else names,
+        ids=HashNames(hashes) if hashed else names,
         classes=classes,
         several=several,
         groups=groups.codes(),
-        equal=twins.equal,
-        near=twins.cluster,
+        equal=equal,
+        near=near,
         said=said,
         times=times.read(f"{said.key.format('time')}: {split.time}") if len(times) else None,
     )
 
 
 def _stratified(
-    kinds: tuple[tuple[str, ...], ...], codes: Codes
-) -> tuple[Coded | None, LabelSets | None]:
+    kinds: tuple[tuple[str, ...], ...], codes: Column
+) -> tuple[Classes | None, LabelSets | None]:
     """(the class of each row, its labels where rows have more or less than one) of the different
     sets of labels and the set of each row."""
     if not kinds:
         return None, None
-    classes = in_order(tuple(kind[-1] if kind else "" for kind in kinds), codes)
+    last = tuple(kind[-1] if kind else "" for kind in kinds)
+    ordered = tuple(sorted(set(last)))
+    number = {name: place for place, name in enumerate(ordered)}
+    table = np.array([number[name] for name in last], np.int32)
+    classes = Classes(ordered, Column.of(np.int32, (table[b] for _, b in codes.blocks())))
     if all(len(kind) == 1 for kind in kinds):
         return classes, None
     names = tuple(sorted({label for kind in kinds for label in kind}))

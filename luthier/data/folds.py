@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from luthier.data.column import Column, in_order, record, records
 from luthier.data.columns import Columns, columns_of
 from luthier.data.examples import Example
-from luthier.data.shares import ranked_at
+from luthier.data.shares import in_rank
 from luthier.data.stratify import distribute, one_each
 from luthier.data.units import units_of
 from luthier.errors import InputError
 from luthier.task_sections import Split
+
+_SIZED = record(np.int32, unit=np.int32)
 
 
 def folds(
@@ -43,15 +45,15 @@ def folds(
     if k < 2:
         raise InputError(f"{k} folds are too few.", fix="Take at least 2; 5 and 10 are usual.")
     columns = columns_of(examples, split or Split(), stratify=stratify)
-    assigned = assign_folds(columns, k, seed)
+    assigned = assign_folds(columns, k, seed).array()
     return [
         (np.flatnonzero(assigned != fold).tolist(), np.flatnonzero(assigned == fold).tolist())
         for fold in range(k)
     ]
 
 
-def assign_folds(columns: Columns, k: int, seed: int) -> npt.NDArray[np.int32]:
-    """[rows] the fold that each is held out in, 0 to k - 1; see `folds`.
+def assign_folds(columns: Columns, k: int, seed: int) -> Column:
+    """[rows] the fold that each is held out in, 0 to k - 1, int32; see `folds`.
 
     Raises:
         InputError: fewer sets of rows that stay together than folds.
@@ -63,12 +65,17 @@ def assign_folds(columns: Columns, k: int, seed: int) -> npt.NDArray[np.int32]:
             f"and are not cut apart: too few for {k} folds.",
             fix="Take fewer folds, or name another column as the group.",
         )
+    least = units.least(columns.ids)
+    lots = ((unit, least.take(unit)) for unit in units.firsts())
+    ranked = in_rank(columns.ids, lots, f"{seed}:folds")
     # large ones first, while there is room everywhere
-    order = ranked_at(columns.ids, units.least(columns.ids), f"{seed}:folds")
-    order = order[np.argsort(-units.sizes[order], kind="stable")]
+    sized = (records(_SIZED, key=-units.sizes.take(lot), unit=lot) for lot in ranked)
+    order = Column.of(np.int32, (lot["unit"] for lot in in_order(sized)))
     labels = columns.several
     if labels is None and columns.classes is not None:
         labels = one_each(columns.classes)
-    fold_of = np.empty(len(units), np.int32)
-    fold_of[order] = distribute(order, units, labels, [1 / k] * k)
-    return fold_of[units.of]
+    parts = distribute(order, units, labels, [1 / k] * k)
+    fold_of = Column.full(len(columns), 0, np.int32)
+    for start, block in order.blocks():
+        fold_of.put(block, parts.read(start, start + len(block)))
+    return Column.of(np.int32, (fold_of.take(block) for _, block in units.of.blocks()))

@@ -17,17 +17,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from luthier.data.column import Column, equal_runs
 from luthier.data.folding import fold
+from luthier.data.numbered import hash64, keyed
 from luthier.data.reading import SourceRow
 from luthier.data.refused import Refused
-from luthier.data.template_evidence import Column
+from luthier.data.template_evidence import Column as Evidence
 from luthier.data.template_library import LibraryTemplate, library_template
 from luthier.data.template_matching import Fit, bind, match_all
 from luthier.data.template_rendering import (
+    MOST_LABELS,
     BoundTemplate,
     LeftOut,
     Written,
     draw_for,
+    few_labels,
     phrasing_for,
     row_key,
     share,
@@ -41,12 +47,6 @@ from luthier.progress import Reporter
 WRITTEN = ("id", "messages", "template", "version", "phrasing", "choices", "source", "group")
 #: The group of `shapes` is for data sets of exactly that shape; others say more about a table.
 _SHAPES = "shapes"
-#: Labels of one column that are told apart; a column with more is no set of choices.
-MOST_LABELS = 500
-
-#: Groups are counted up to here: to remember more would take memory that grows with the rows.
-MOST_GROUPS = 500_000
-
 #: Opens the source; called once for each reading, with what takes the rows that cannot be read.
 Open = Callable[[Refused | None], Iterator[SourceRow]]
 
@@ -58,7 +58,7 @@ class Built:
     Attributes:
         rows: rows read.
         written: examples written.
-        groups: distinct groups among them; counting ends at `MOST_GROUPS`.
+        groups: distinct groups among them.
         group_by: the column that the groups are made from, or None for whole rows.
         counts: template, then phrasing, to the number of examples.
         left_out: template, then reason, to the number of rows.
@@ -90,7 +90,7 @@ class Built:
 
 
 def choose(
-    names: Sequence[str] | None, columns: Sequence[Column], given: Mapping[str, str], shown: str
+    names: Sequence[str] | None, columns: Sequence[Evidence], given: Mapping[str, str], shown: str
 ) -> list[tuple[LibraryTemplate, dict[str, str]]]:
     """The templates to use, with their columns.
 
@@ -154,7 +154,7 @@ def build(
     open_rows: Open,
     out: Path,
     chosen: Sequence[tuple[LibraryTemplate, Mapping[str, str]]],
-    columns: Sequence[Column],
+    columns: Sequence[Evidence],
     *,
     per_row: int | None = None,
     weights: Mapping[str, float] | None = None,
@@ -207,7 +207,7 @@ def build(
     for one in bound:
         built.counts[one.template.name] = Counter()
         built.left_out[one.template.name] = Counter()
-    groups: set[int] = set()
+    groups = Column(np.uint64)
 
     def write(part: Path) -> None:
         with part.open("wb") as file, reporter.work("writing", total) as bar:
@@ -225,9 +225,8 @@ def build(
                     built.counts[one.template.name][written.phrasing] += 1
                 if built.written == before:
                     built.unused += 1
-                elif len(groups) < MOST_GROUPS:
-                    digest = hashlib.sha256(mark.encode("utf-8", "replace")).digest()
-                    groups.add(int.from_bytes(digest[:7], "big"))
+                else:
+                    groups.add(hash64(mark))
                 bar.advance()
         if not built.written:
             reasons = Counter[str]()
@@ -241,7 +240,7 @@ def build(
             )
 
     write_atomically(out, write)
-    built.groups = len(groups)
+    built.groups = sum(int(new.sum()) for _, new in equal_runs(keyed(groups)))
     return built
 
 
@@ -264,16 +263,7 @@ def _first_reading(open_rows: Open, bound: Sequence[BoundTemplate], reporter: Re
                 bar.note(f"{total:,} rows")
         bar.advance()
     for one in collecting:
-        found = labels[id(one)]
-        if len(found) > MOST_LABELS:
-            name = str(one.template.choices)
-            raise InputError(
-                f"The column {one.columns[name]} has more than {MOST_LABELS} values: that is no "
-                f"{name} to choose from, as {one.template.name} needs it.",
-                fix=f"Name another column with --field {name}=COLUMN, or leave "
-                f"{one.template.name} out of --templates.",
-            )
-        one.choose_from(sorted(found))
+        one.choose_from(sorted(few_labels(labels[id(one)], one)))
     return total
 
 
@@ -310,7 +300,7 @@ def _write_row(
         yield one, written
 
 
-def _longest(columns: Sequence[Column], bound: Sequence[BoundTemplate]) -> str | None:
+def _longest(columns: Sequence[Evidence], bound: Sequence[BoundTemplate]) -> str | None:
     """The column of text with the longest values, on average, that a template uses."""
     used = {column for one in bound for column in one.columns.values()}
     sizes = {

@@ -1,23 +1,27 @@
 """Lints that are finished stay finished: what each found is kept in the cache folder.
 
 A check of many rows takes minutes. When it is interrupted, or run again, lints that were through
-are not run again, as long as everything they saw is the same: the examples of all splits, the task,
-the files it names, the model's files, this program itself and the libraries it reckons with.
+are not run again, nor is what several of them share (the search for twins) made again, as long as
+everything they saw is the same: the examples of all splits, the task, the files it names, the
+model's files, this program itself and the libraries it reckons with.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
 
 from luthier.data.linting import Finding, LintContext
 from luthier.data.sizes import files_of
 from luthier.data.stored import fingerprint
 from luthier.errors import InputError
-from luthier.files import hash_of, read_json, write_json
+from luthier.files import hash_of, read_json, write_atomically, write_json
 from luthier.models.catalogue import cache_folder
 from luthier.program import program
 
@@ -55,6 +59,23 @@ class KeptLints:
         write_json(
             self.folder / f"{name}.json", {"findings": [finding.to_dict() for finding in findings]}
         )
+
+    def arrays(self, name: str) -> dict[str, Any] | None:
+        """A measure that several lints share; None where it was not finished, or is damaged."""
+        try:
+            with np.load(self.folder / f"{name}.npz", allow_pickle=False) as held:
+                return dict(held)
+        except (OSError, ValueError, KeyError, BadZipFile):
+            return None
+
+    def keep_arrays(self, name: str, arrays: Mapping[str, Any]) -> None:
+        """Keep a measure that several lints share."""
+
+        def write(part: Path) -> None:
+            with part.open("wb") as file:
+                np.savez(file, **arrays)
+
+        write_atomically(self.folder / f"{name}.npz", write)
 
 
 def kept_lints(context: LintContext, model: Path | None) -> KeptLints:

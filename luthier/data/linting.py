@@ -7,7 +7,7 @@ why a thing matters and what to do, names rows, and stays quiet on clean data.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeVar, cast
 
@@ -27,6 +27,8 @@ _ORDER: tuple[Severity, ...] = ("error", "warning", "note")
 MOST_ROWS = 20
 #: Most rows that an expensive lint looks at, unless it says less.
 SAMPLE = 20_000
+#: Rows from which on shared measures are kept in the cache.
+MANY = 10_000
 #: The lint that weighs several others together; what it says comes before everything else.
 COMBINED = "unfit"
 
@@ -103,6 +105,16 @@ class Rendered:
     stops: frozenset[int]
 
 
+class Measures(Protocol):
+    """Keeps arrays by name, from one check to the next."""
+
+    def arrays(self, name: str) -> dict[str, Any] | None:
+        """What was kept; None where there is nothing."""
+
+    def keep_arrays(self, name: str, arrays: Mapping[str, Any]) -> None:
+        """Keep arrays."""
+
+
 @dataclass(frozen=True)
 class LintContext:
     """What lints look at.
@@ -119,6 +131,7 @@ class LintContext:
             without a download.
         refused: the rows of the sources that were left out (`data.refused: skip`).
         reporter: hears of long work inside a lint.
+        measures: keeps what several lints share from one check to the next; None to keep nothing.
     """
 
     task: Task
@@ -130,6 +143,7 @@ class LintContext:
     embed: Callable[[Sequence[str]], Any] | None = None
     refused: Refused = field(default_factory=Refused)
     reporter: Reporter = field(default_factory=Reporter, repr=False, compare=False)
+    measures: Measures | None = field(default=None, repr=False, compare=False)
     _kept: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -153,6 +167,26 @@ class LintContext:
 
         return self.once(("sample", name, most), draw)
 
+    def kept_once(self, name: str, rows: int, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Arrays that several lints share, kept also for a check that comes after an interruption.
+
+        Args:
+            name: of the measure.
+            rows: how many it is of; of few it is made again as fast as it is read.
+            make: computes it.
+        """
+
+        def made() -> dict[str, Any]:
+            measures = self.measures if rows >= MANY else None
+            found = measures.arrays(name) if measures else None
+            if found is None:
+                found = make()
+                if measures:
+                    measures.keep_arrays(name, found)
+            return found
+
+        return self.once(("kept", name), made)
+
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """What `make` returns, computed the first time; lints that share a measure use this."""
         if key not in self._kept:
@@ -165,7 +199,7 @@ Lint = Callable[[LintContext], Iterable[Finding]]
 LINTS: Registry[Lint] = Registry("lint", "luthier.data.lints")
 
 
-class Keeps(Protocol):
+class Keeps(Measures, Protocol):
     """Keeps what lints found, by name, from one check to the next."""
 
     def get(self, name: str) -> list[Finding] | None:
@@ -188,6 +222,7 @@ def lint(
         kept: has what lints found that were finished before, and gets what others find.
     """
     reporter = reporter or Reporter()
+    context = replace(context, measures=kept)
     found: list[Finding] = []
     lints = list(LINTS)
     earlier = {name: kept.get(name) for name, _ in lints} if kept else {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from array import array
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import overload
@@ -11,7 +10,8 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
-from luthier.data.numbered import Keys
+from luthier.data.column import Column, equal_runs, scratch_errors
+from luthier.data.numbered import keyed
 
 #: Bytes of names that are kept in memory before they go to a file.
 _IN_MEMORY = 1 << 20
@@ -21,17 +21,20 @@ _AT_ONCE = 4096
 
 
 class Names(Sequence[str]):
-    """Texts one after another in a temporary file; memory holds 8 bytes for each."""
+    """Texts one after another in a temporary file, and in another where each begins."""
 
     def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
-        self._places = array("q", [0])
+        self._places = Column(np.int64, np.zeros(1, np.int64))
+        self._end = 0
 
     def add(self, name: str) -> None:
         """One more; not after one was read."""
         data = name.encode("utf-8", "surrogatepass")
-        self._file.write(data)
-        self._places.append(self._places[-1] + len(data))
+        with scratch_errors():
+            self._file.write(data)
+        self._end += len(data)
+        self._places.add(self._end)
 
     def __len__(self) -> int:
         return len(self._places) - 1
@@ -44,54 +47,60 @@ class Names(Sequence[str]):
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         place = range(len(self))[index]
-        self._file.seek(self._places[place])
-        data = self._file.read(self._places[place + 1] - self._places[place])
-        return data.decode("utf-8", "surrogatepass")
+        begin, end = self._places.read(place, place + 2).tolist()
+        return self._read(begin, end)
+
+    def at(self, places: npt.NDArray[np.integer]) -> list[str]:
+        """The names at some places."""
+        begins, ends = self._places.take(places), self._places.take(places + 1)
+        return [self._read(*one) for one in zip(begins.tolist(), ends.tolist(), strict=True)]
+
+    def _read(self, begin: int, end: int) -> str:
+        self._file.seek(begin)
+        return self._file.read(end - begin).decode("utf-8", "surrogatepass")
 
     def __iter__(self) -> Iterator[str]:
-        first, places = 0, np.frombuffer(self._places, np.int64)
-        while first < len(self):
-            start = int(places[first])
-            last = int(np.searchsorted(places, start + _BLOCK, "right")) - 1
-            last = min(max(last, first + 1), len(self))
-            self._file.seek(start)
-            block = self._file.read(int(places[last]) - start)
-            ends = (places[first : last + 1] - start).tolist()
-            for begin, end in pairwise(ends):
-                yield block[begin:end].decode("utf-8", "surrogatepass")
-            first = last
+        for first in range(0, len(self), _AT_ONCE):
+            places = self._places.read(first, first + _AT_ONCE + 1)
+            start = 0
+            while start < len(places) - 1:
+                # long names one by one, short ones many at a time
+                stop = int(np.searchsorted(places, places[start] + _BLOCK, "right")) - 1
+                stop = max(stop, start + 1)
+                base = int(places[start])
+                self._file.seek(base)
+                block = self._file.read(int(places[stop]) - base)
+                for begin, end in pairwise((places[start : stop + 1] - base).tolist()):
+                    yield block[begin:end].decode("utf-8", "surrogatepass")
+                start = stop
 
 
 class HashNames(Sequence[str]):
     """Names that are hashes of the rows' content in 16 hex digits; equal ones are told apart by
-    -2, -3, ... in the order of the rows. 12 bytes a row.
+    -2, -3, ... in the order of the rows. 12 bytes a row, in a file where there are many.
 
     Args:
         keys: [rows] the hashes.
     """
 
-    def __init__(self, keys: Keys) -> None:
-        self._keys = keys
-        order = np.argsort(keys, kind="stable")
-        ordered = keys[order]
-        new = np.ones(len(keys), bool)
-        new[1:] = ordered[1:] != ordered[:-1]
-        begins: npt.NDArray[np.int64] = np.flatnonzero(new)
-        self._which = np.empty(len(keys), np.int32)
-        which = np.arange(len(keys)) - np.repeat(begins, np.diff(begins, append=len(keys)))
-        self._which[order] = which + 1
+    def __init__(self, keys: Column) -> None:
+        self.keys = keys
+        self._which = Column.full(len(keys), 0, np.int32)
+        before = 0
+        for lot, new in equal_runs(keyed(keys)):
+            place = np.arange(len(lot))
+            begins = np.maximum.accumulate(np.where(new, place, -1))
+            which = np.where(begins < 0, before + 1 + place, place - begins + 1)
+            self._which.put(lot["row"], which)
+            before = int(which[-1])
 
-    def hash_at(self, place: int) -> str:
-        """The hash of one, without what tells it apart from equal ones."""
-        return _named(int(self._keys[place]), 1)
-
-    def hashes(self) -> Iterator[str]:
-        """The hashes alone, equal ones as they are."""
-        for first in range(0, len(self), _AT_ONCE):
-            yield from (_named(key, 1) for key in self._keys[first : first + _AT_ONCE].tolist())
+    def at(self, places: npt.NDArray[np.integer]) -> list[str]:
+        """The names at some places."""
+        keys, which = self.keys.take(places).tolist(), self._which.take(places).tolist()
+        return list(map(_named, keys, which))
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self.keys)
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -100,13 +109,16 @@ class HashNames(Sequence[str]):
     def __getitem__(self, index: int | slice) -> str | Sequence[str]:
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
-        return _named(int(self._keys[index]), int(self._which[index]))
+        return _named(int(self.keys[index]), int(self._which[index]))
 
     def __iter__(self) -> Iterator[str]:
         for first in range(0, len(self), _AT_ONCE):
             some = slice(first, first + _AT_ONCE)
-            keys, which = self._keys[some].tolist(), self._which[some].tolist()
-            yield from map(_named, keys, which)
+            keys, which = (
+                self.keys.read(some.start, some.stop),
+                self._which.read(some.start, some.stop),
+            )
+            yield from map(_named, keys.tolist(), which.tolist())
 
 
 class At(Sequence[str]):

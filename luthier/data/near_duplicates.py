@@ -30,8 +30,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from luthier.data.column import Column
 from luthier.data.near_keys import AT_ONCE, keys_of
 from luthier.data.numbered import Codes, Keys
+from luthier.data.units import join, own_labels
 from luthier.data.word_distance import within
 from luthier.data.words import Indices, Words, mix
 from luthier.progress import Reporter
@@ -111,7 +113,7 @@ def find_twins(
 ) -> Twins:
     """Find equal and near texts.
 
-    Time grows with the words of the texts; memory by some 60 bytes with every distinct text.
+    Time grows with the words of the texts; memory by some 20 bytes with every text and side.
 
     Args:
         texts: of all sides, one side after another.
@@ -120,33 +122,63 @@ def find_twins(
         reporter: hears how far the search is, once the texts are read.
     """
     words = Words(texts)
-    words.without_common_ends()
     nearest = _Nearest(words, sides)
-    label: Codes = np.arange(len(words), dtype=np.int32)
-    for left, right in _candidates(words, nearness, reporter or Reporter()):
-        wanted = label[left] != label[right]
-        nearest.want(wanted, left, right)
+    label = _linked(words, nearness, reporter or Reporter(), nearest)
+    text_of = words.text_of.array()
+    return Twins(words.row_of.array()[text_of], label.array()[text_of], nearest.across())
+
+
+def twin_columns(
+    texts: Iterable[str], nearness: Nearness = NEAR, reporter: Reporter | None = None
+) -> tuple[Column, Column]:
+    """(`Twins.equal`, `Twins.cluster`, each as the first row of its kind) of texts of one side.
+
+    Memory does not grow with the texts; what is known of each lies in temporary files.
+
+    Args:
+        texts: gone through once.
+        nearness, reporter: as for `find_twins`.
+    """
+    words = Words(texts)
+    label = _linked(words, nearness, reporter or Reporter(), None)
+    lots = (block for _, block in words.text_of.blocks())
+    equal = Column.of(np.int32, map(words.row_of.take, lots))
+    lots = (label.take(block) for _, block in words.text_of.blocks())
+    return equal, Column.of(np.int32, map(words.row_of.take, lots))
+
+
+def _linked(
+    words: Words, nearness: Nearness, reporter: Reporter, nearest: _Nearest | None
+) -> Column:
+    """[distinct texts] the first text that each is near to, directly or through others."""
+    words.without_common_ends()
+    label = own_labels(len(words))
+    for left, right in _candidates(words, nearness, reporter):
+        wanted = label.take(left) != label.take(right)
+        if nearest is not None:
+            nearest.want(wanted, left, right)
         left, right = left[wanted], right[wanted]
-        longer = np.maximum(words.lengths[left], words.lengths[right])
+        longer = np.maximum(words.lengths.take(left), words.lengths.take(right))
         near = within(words, left, right, nearness.allowed_each(longer))
         left, right = left[near], right[near]
-        label = _joined(label, left, right)
-        nearest.found(left, right)
-    return Twins(words.row_of[words.text_of], label[words.text_of], nearest.across())
+        join(label, left, right)
+        if nearest is not None:
+            nearest.found(left, right)
+    return label
 
 
 class _Nearest:
     """Rows of one side with their twins on earlier ones; see `Twins.across`."""
 
     def __init__(self, words: Words, sides: Sequence[int]) -> None:
-        self._words = words
+        self._text_of = words.text_of.array() if len(sides) > 1 else np.zeros(0, np.int32)
         many = len(sides) if len(sides) > 1 else 0
         self._starts = np.concatenate(([0], np.cumsum(np.array(sides[:many], np.int64))))
         # for each side the first row of each distinct text, or -1
         self._first = np.full((many, len(words)), -1, np.int32)
         for side in range(many):
             rows = np.arange(self._starts[side], self._starts[side + 1])[::-1]
-            self._first[side, words.text_of[rows]] = rows
+            self._first[side, self._text_of[rows]] = rows
         self._held = self._first >= 0
         self._nearest = {
             (one, other): np.where(self._held[one], self._first[other], np.int32(-1))
@@ -177,7 +209,7 @@ class _Nearest:
         across = {}
         for (one, other), rows in self._nearest.items():
             start = int(self._starts[one])
-            texts = self._words.text_of[start : self._starts[one + 1]]
+            texts = self._text_of[start : self._starts[one + 1]]
             equal_row = self._equals[one, other]
             across[one, other] = {
                 start + place: (int(rows[text]), bool(equal_row[text] >= 0))
@@ -218,10 +250,10 @@ def _candidates(
     words: Words, nearness: Nearness, reporter: Reporter
 ) -> Iterator[tuple[Indices, Indices]]:
     """Pairs of distinct texts that share a key, in lots; a pair may come in several lots."""
-    if not (words.lengths >= nearness.least_words).any() or not nearness.share:
+    plan = _planned(words, nearness)
+    if not plan or not nearness.share:
         return
     signs = _minhashes(words)
-    plan = _planned(words, nearness)
     # laying out the keys takes about as long as comparing what shares one
     with reporter.work("looking for near-duplicates", 2 * len(words)) as bar:
         for keys, owners in keys_of(words, plan, bar):
@@ -229,31 +261,42 @@ def _candidates(
 
 
 def _sharing(
-    words: Words, signs: npt.NDArray[np.uint32], keys: Keys, owners: Codes
+    words: Words, signs: Sequence[Column], keys: Keys, owners: Codes
 ) -> Iterator[tuple[Indices, Indices]]:
     """Pairs among the texts that share one of these keys."""
+    if not len(keys):
+        return
     order = np.argsort(keys, kind="stable")
     keys, owners = keys[order], owners[order]
     del order
+    new = np.diff(keys, prepend=~keys[:1]) != 0
+    alone = new & np.append(new[1:], True)
+    keys, owners = keys[~alone], owners[~alone]
     # a text with a word twice in a row has one key twice
+    order = np.lexsort((owners, keys))
+    keys, owners = keys[order], owners[order]
+    del order, new, alone
     again = (np.diff(keys, prepend=~keys[:1]) == 0) & (np.diff(owners, prepend=-1) == 0)
     keys, owners = keys[~again], owners[~again]
-    new = np.flatnonzero(np.diff(keys, prepend=~keys[:1]))
-    sizes = np.diff(new, append=len(keys))
-    filled_in = np.repeat(sizes > SAME_PATTERN, sizes) & (words.lengths[owners] < SHORT)
-    kept = np.repeat(sizes > 1, sizes) & ~filled_in
+    starts = np.flatnonzero(np.diff(keys, prepend=~keys[:1]))
+    sizes = np.diff(starts, append=len(keys))
+    kept = np.repeat(sizes > 1, sizes)
+    pattern = np.flatnonzero(np.repeat(sizes > SAME_PATTERN, sizes))
+    kept[pattern[words.lengths.take(owners[pattern]) < SHORT]] = False
     keys, owners = keys[kept], owners[kept]
-    new = np.flatnonzero(np.diff(keys, prepend=~keys[:1]))
-    sizes = np.diff(new, append=len(keys))
-    group = np.repeat(np.arange(len(new)), sizes)
+    starts = np.flatnonzero(np.diff(keys, prepend=~keys[:1]))
+    sizes = np.diff(starts, append=len(keys))
+    group = np.repeat(np.arange(len(starts)), sizes)
     small = (sizes > 1) & (sizes <= SMALL)
     yield from _pairs(group, owners, small[group], SMALL - 1)
     large = np.flatnonzero(sizes[group] > SMALL)
     if len(large):
         # texts with one MinHash side by side; equal ones in an order that no file decides
         which = (keys[large] & np.uint64(3)).astype(np.int64)
-        sign = signs[owners[large], which]
-        order = np.lexsort((words.hashes[owners[large]], sign, group[large]))
+        sign = np.empty(len(large), np.uint32)
+        for number, column in enumerate(signs):
+            sign[which == number] = column.take(owners[large[which == number]])
+        order = np.lexsort((words.hashes.take(owners[large]), sign, group[large]))
         large = large[order]
         everything = np.ones(len(large), bool)
         yield from _pairs(group[large], owners[large], everything, NEIGHBOURS)
@@ -290,37 +333,27 @@ def _unpacked(lots: list[npt.NDArray[np.int64]]) -> tuple[Indices, Indices]:
 
 def _planned(words: Words, nearness: Nearness) -> dict[int, list[tuple[int, int]]]:
     """The pieces of texts of each length that there is."""
+    lengths: set[int] = set()
+    for _, block in words.lengths.blocks():
+        lengths.update(np.unique(block).tolist())
     return {
-        int(length): pieces(int(length), nearness)
-        for length in np.flatnonzero(np.bincount(words.lengths))
+        length: pieces(length, nearness)
+        for length in sorted(lengths)
         if length >= nearness.least_words
     }
 
 
-def _minhashes(words: Words) -> npt.NDArray[np.uint32]:
-    """[texts, 4] the least of four hashes of each text's words."""
-    signs = np.zeros((len(words), 4), np.uint32)
-    for first, hashes, begins, lengths in words.batches():
+def _minhashes(words: Words) -> tuple[Column, ...]:
+    """[texts], four columns: the least of four hashes of each text's words."""
+    signs = tuple(Column(np.uint32) for _ in range(4))
+    for _, hashes, begins, lengths in words.batches():
         texts = np.flatnonzero(lengths)
-        if not len(texts):
-            continue
-        for number in range(4):
-            salted = mix(hashes.astype(np.uint64) + np.uint64(number << 40))
-            # words left out between two texts are counted to the first of them: no harm is done
-            least = np.minimum.reduceat((salted >> np.uint64(32)).astype(np.uint32), begins[texts])
-            signs[first + texts, number] = least
+        for number, column in enumerate(signs):
+            found = np.zeros(len(lengths), np.uint32)
+            if len(texts):
+                salted = mix(hashes.astype(np.uint64) + np.uint64(number << 40))
+                # words left out between two texts count to the first of them: no harm is done
+                high = (salted >> np.uint64(32)).astype(np.uint32)
+                found[texts] = np.minimum.reduceat(high, begins[texts])
+            column.append(found)
     return signs
-
-
-def _joined(label: Codes, left: Indices, right: Indices) -> Codes:
-    """The labels after each pair's two were made one."""
-    if not len(left):
-        return label
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    size = int(label.max()) + 1
-    links = coo_matrix((np.ones(len(left), bool), (label[left], label[right])), (size, size))
-    _, component = connected_components(links, directed=False)
-    joined: Codes = component[label]
-    return joined

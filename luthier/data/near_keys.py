@@ -6,14 +6,13 @@ file is small enough to be sorted at once.
 
 from __future__ import annotations
 
-import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 
+from luthier.data.column import Scratch
 from luthier.data.numbered import Codes, Keys
 from luthier.data.words import Words, mix
 from luthier.progress import Bar
@@ -38,24 +37,25 @@ def keys_of(
         plan: the pieces, (start, length), of texts of each length.
         bar: advances by two for each text.
     """
-    counts = np.bincount(words.lengths)
-    total = sum(int(counts[n]) * sum(size + 1 for _, size in cut) for n, cut in plan.items())
+    counts: Counter[int] = Counter()
+    for _, block in words.lengths.blocks():
+        held, times = np.unique(block, return_counts=True)
+        counts.update(dict(zip(held.tolist(), times.tolist(), strict=True)))
+    total = sum(counts[n] * sum(size + 1 for _, size in cut) for n, cut in plan.items())
     lots = max(1, -(-total // AT_ONCE))
     for first in range(0, lots, MOST_FILES):
         these = range(first, min(lots, first + MOST_FILES))
-        with ExitStack() as stack:
-            files = [stack.enter_context(tempfile.TemporaryFile()) for _ in these]
-            for records in _records(words, plan, bar, len(these) / lots):
-                _lay_out(records, lots, these, files)
-            for file in files:
-                file.flush()
-                file.seek(0)
-                record = np.fromfile(file, _RECORD)
-                file.truncate(0)
-                keys, owners = record["key"].copy(), record["owner"].copy()
-                del record
-                yield keys, owners
-                bar.advance(len(words) / lots)
+        files = [Scratch() for _ in these]
+        for records in _records(words, plan, bar, len(these) / lots):
+            _lay_out(records, lots, these, files)
+        while files:
+            file = files.pop(0)
+            record = file.read(_RECORD, 0, file.size // _RECORD.itemsize)
+            del file
+            keys, owners = record["key"].copy(), record["owner"].copy()
+            del record
+            yield keys, owners
+            bar.advance(len(words) / lots)
 
 
 def _records(
@@ -85,18 +85,18 @@ def _records(
 
 
 def _lay_out(
-    record: npt.NDArray[np.void], lots: int, these: range, files: Sequence[IO[bytes]]
+    record: npt.NDArray[np.void], lots: int, these: range, files: Sequence[Scratch]
 ) -> None:
     """Write keys to the files of some of the lots."""
     if lots == 1:
-        record.tofile(files[0])
+        files[0].append(record)
         return
     lot = ((record["key"] >> np.uint64(32)) % np.uint64(lots)).astype(np.int32)
     order = np.argsort(lot, kind="stable")
     record, lot = record[order], lot[order]
     ends = np.searchsorted(lot, np.arange(these.start, these.stop + 1))
     for number, file in enumerate(files):
-        record[ends[number] : ends[number + 1]].tofile(file)
+        file.append(record[ends[number] : ends[number + 1]])
 
 
 _RECORD = np.dtype([("key", np.uint64), ("owner", np.int32)])

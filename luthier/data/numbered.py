@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from luthier.data.column import Column, equal_runs, in_order, record, records
+
 Keys = npt.NDArray[np.uint64]
 Codes = npt.NDArray[np.int32]
-
-#: Values that are numbered at a time.
-_BATCH = 4096
 
 
 def hash64(text: str) -> int:
@@ -77,41 +76,57 @@ class Numbered:
 
 
 class Numbering:
-    """Texts that come one after another, as numbers; equal texts have one number.
+    """Texts that come one after another, each as the row of the first that is equal.
 
     A text is known by 64 bits of it: of a million texts two are taken for one with a chance of one
     in forty million.
     """
 
     def __init__(self) -> None:
-        self._numbered = Numbered()
-        self._waiting: array[int] = array("Q")
-        self._without: list[int] = []
-        self._done: list[Codes] = []
+        self._keys = Column(np.uint64)
+        self._named = Column(bool)
 
     def add(self, text: str | None) -> None:
         """The next text; None for none, whose number is -1."""
-        if text is None:
-            self._without.append(len(self._waiting))
-            self._waiting.append(0)
-        else:
-            self._waiting.append(hash64(text))
-        if len(self._waiting) >= _BATCH:
-            self._number()
+        self._keys.add(0 if text is None else hash64(text))
+        self._named.add(text is not None)
 
-    def codes(self) -> Codes:
-        """[texts] the numbers of all texts so far."""
-        self._number()
-        return np.concatenate(self._done) if self._done else np.zeros(0, np.int32)
+    def codes(self) -> Column:
+        """[texts] of all texts so far the first row of each, int32; -1 where there is none."""
+        return firsts(self._keys, self._named)
 
-    def _number(self) -> None:
-        keys = np.array(self._waiting, np.uint64)
-        codes = np.full(len(keys), -1, np.int32)
-        named = np.ones(len(keys), bool)
-        named[self._without] = False
-        codes[named] = self._numbered.of(keys[named])
-        self._done.append(codes)
-        self._waiting, self._without = array("Q"), []
+
+_KEYED = record(np.uint64, row=np.int32)
+
+
+def keyed(keys: Column, counted: Column | None = None) -> Iterator[npt.NDArray[np.void]]:
+    """The keys of rows with their rows, in the order of the keys; equal ones in that of the rows.
+
+    Args:
+        keys: [rows] 64 bits each.
+        counted: [rows] which are wanted; all without it.
+    """
+
+    def every() -> Iterator[npt.NDArray[np.void]]:
+        for start, block in keys.blocks():
+            rows = np.arange(start, start + len(block), dtype=np.int32)
+            lot = records(_KEYED, key=block, row=rows)
+            yield lot if counted is None else lot[counted.read(start, start + len(block))]
+
+    return in_order(every())
+
+
+def firsts(keys: Column, counted: Column | None = None) -> Column:
+    """[rows] the first row with the same key, int32; -1 where a row is not counted."""
+    found = Column.full(len(keys), -1, np.int32)
+    last = -1
+    for lot, new in equal_runs(keyed(keys, counted)):
+        rows = lot["row"]
+        begins = np.maximum.accumulate(np.where(new, np.arange(len(rows)), -1))
+        first = np.where(begins < 0, last, rows[begins])
+        found.put(rows, first)
+        last = int(first[-1])
+    return found
 
 
 class Occurrences:
@@ -157,12 +172,8 @@ def coded(texts: Iterable[str]) -> Coded:
     """A column of texts."""
     places: dict[str, int] = {}
     codes = array("i", (places.setdefault(text, len(places)) for text in texts))
-    return in_order(tuple(places), np.array(codes, np.int32))
-
-
-def in_order(names: tuple[str, ...], codes: Codes) -> Coded:
-    """A column whose names are in any order, and may come twice."""
-    ordered = tuple(sorted(set(names)))
+    names = tuple(places)
+    ordered = tuple(sorted(names))
     place = {name: number for number, name in enumerate(ordered)}
     table = np.array([place[name] for name in names], np.int32)
-    return Coded(ordered, table[codes] if len(codes) else codes)
+    return Coded(ordered, table[np.array(codes, np.int32)] if len(codes) else table)

@@ -14,9 +14,15 @@ from luthier.data.recipes import make_examples
 from luthier.data.refused import Refused, RefusedRow
 from luthier.data.sources import reading_note, understood
 from luthier.data.splits import make_splits
-from luthier.data.stored import Joined, Stored, fingerprint
-from luthier.data.streaming import is_large, rows_or_examples, stored_examples
-from luthier.data.template_rows import fixed_labels, mixing_note, rephrase, rephraser
+from luthier.data.stored import Chosen, Joined, Stored, fingerprint
+from luthier.data.streaming import is_large, rows_or_examples, stored_examples, stored_phrasings
+from luthier.data.template_rows import (
+    fixed_labels,
+    labels_of_rows,
+    mixing_note,
+    rephrase,
+    rephraser,
+)
 from luthier.errors import InputError
 from luthier.files import hash_of
 from luthier.program import program
@@ -66,7 +72,7 @@ def prepare(task: Task, reporter: Reporter | None = None) -> Prepared:
     train, train_rows = read(data.train, task.labels)
     # what a template of the library lets the model choose from is the same in every split
     known = task.labels
-    if known is None and data.template is not None:
+    if known is None and labels_of_rows(data):
         known = tuple(sorted({example.output for example in train}))
     validation = test = None
     validation_rows = test_rows = train_rows
@@ -99,9 +105,14 @@ def prepare(task: Task, reporter: Reporter | None = None) -> Prepared:
         kept=_kept_cut(task, train, validation, test),
     )
     splits = Splits(
-        _phrased(task, splits.train, train_rows, known, True),
-        _phrased(task, splits.validation, validation_rows, known, False),
-        _phrased(task, splits.test, test_rows, known, False),
+        _phrased(task, splits.train, data.train, train_rows, known, True, reporter),
+        *(
+            _phrased(task, examples, source or data.train, rows, known, False, reporter)
+            for examples, source, rows in (
+                (splits.validation, data.validation, validation_rows),
+                (splits.test, data.test, test_rows),
+            )
+        ),
     )
     shared = _shared_groups(splits) if data.group is not None else 0
     if shared:
@@ -169,8 +180,10 @@ def _examples(
     before = refused.count
     rows: list[SourceRow] = []
     examples: Sequence[Example]
-    if task.data.template is None and is_large(source, task.folder):
-        examples = stored_examples(source, task.folder, task.data, reporter, taking)
+    if is_large(source, task.folder):
+        examples = stored_examples(
+            source, task.folder, task.data, reporter, taking, labels=labels, notes=notes
+        )
     else:
         stream = stream_rows(source, task.folder, format=task.data.format, refused=taking)
         kept = None
@@ -200,11 +213,18 @@ def _examples(
 def _phrased(
     task: Task,
     examples: Sequence[Example],
+    source: str,
     rows: Sequence[SourceRow],
     labels: tuple[str, ...] | None,
     train: bool,
+    reporter: Reporter | None,
 ) -> Sequence[Example]:
     """The examples of a split in the phrasings that the task asks for it."""
+    if isinstance(examples, Chosen) and isinstance(examples.held, Stored):
+        held = stored_phrasings(
+            examples.held, source, task.folder, task.data, labels, task.seed, train, reporter
+        )
+        return examples if held is None else Chosen(held, examples.places)
     choose = rephraser(task.data, task.seed, train)
     return rephrase(examples, rows, task.data, labels, choose) if choose else examples
 

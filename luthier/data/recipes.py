@@ -16,7 +16,7 @@ from luthier.errors import InputError
 from luthier.files import hash_of
 from luthier.task_sections import Data
 
-_Convert = Callable[[SourceRow], tuple[Conversation, Message]]
+Convert = Callable[[SourceRow], tuple[Conversation, Message]]
 
 
 def make_examples(
@@ -44,8 +44,8 @@ def make_examples(
     """
     if data.template is not None:
         library = TemplateRows(rows, data, labels)
-        rows, used = library.rows, set(library.bound.columns.values())
-        convert: _Convert = library.turns
+        rows, used = list(library.kept()), set(library.bound.columns.values())
+        convert: Convert = library.turns
         if notes is not None:
             notes += library.notes()
     else:
@@ -93,12 +93,12 @@ def made_of(
     )
 
 
-def row_recipe(data: Data) -> _Convert:
+def row_recipe(data: Data) -> Convert:
     """What turns one row into a conversation and its answer; not for templates of the library."""
     return recipe_of(data)[0]
 
 
-def recipe_of(data: Data) -> tuple[_Convert, set[str]]:
+def recipe_of(data: Data) -> tuple[Convert, set[str]]:
     """(what turns a row into a conversation and its output, the columns that takes)."""
     if data.messages is not None:
         column = data.messages

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from luthier.data.column import Array, in_order, record, records
 from luthier.data.examples import Example
-from luthier.data.names import At
+from luthier.data.names import HashNames, Names
 from luthier.data.numbered import Coded, coded
 
 Places = npt.NDArray[np.int64]
@@ -67,12 +68,51 @@ def ranked(names: Sequence[str], salt: str) -> Places:
     return order
 
 
-def ranked_at(names: Sequence[str], places: npt.NDArray[np.integer], salt: str) -> Places:
-    """[places] as `ranked`, of the names at some places alone: which of the places comes first."""
-    if len(places) == len(names) and bool((np.diff(places) == 1).all()):
-        return ranked(names, salt)  # read one after another
+_RANKED = record(np.uint64, row=np.int32, named=np.int32)
+_AT_ONCE = 4096
 
-    return ranked(At(names, places), salt)
+
+def in_rank(
+    ids: HashNames | Names, lots: Iterable[tuple[Array, Array]], salt: str
+) -> Iterator[Array]:
+    """Rows in the order of `rank` of names, in lots; memory does not grow with them.
+
+    Args:
+        ids: unique names.
+        lots: (rows, the row whose name counts for each) of some rows at a time.
+        salt: what the order depends on besides.
+    """
+
+    def every() -> Iterator[Array]:
+        for rows, named in lots:
+            for first in range(0, len(rows), _AT_ONCE):
+                some = slice(first, first + _AT_ONCE)
+                # the first eight bytes decide, but for one pair of rows in 10^19
+                keys = (int.from_bytes(rank(salt, name)[:8], "big") for name in ids.at(named[some]))
+                key = np.fromiter(keys, np.uint64, len(rows[some]))
+                yield records(_RANKED, key=key, row=rows[some], named=named[some])
+
+    waiting = np.empty(0, _RANKED)  # those of the last key, of which more may come
+    for lot in in_order(every()):
+        lot = np.concatenate((waiting, lot))
+        new = np.flatnonzero(np.diff(lot["key"], prepend=~lot["key"][:1]))
+        lot, waiting = lot[: new[-1]], lot[new[-1] :]
+        if len(new) < len(lot) + 1:
+            _settle(lot, new[:-1], ids, salt)
+        if len(lot):
+            yield lot["row"]
+    if len(waiting):
+        _settle(waiting, np.zeros(1, np.int64), ids, salt)
+        yield waiting["row"]
+
+
+def _settle(lot: Array, starts: Places, ids: HashNames | Names, salt: str) -> None:
+    """Put records of one key in the order of their whole ranks, in place."""
+    sizes = np.diff(starts, append=len(lot))
+    for start, size in zip(starts[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
+        tied = lot[start : start + size]
+        ranks = [rank(salt, name) for name in ids.at(tied["named"])]
+        tied[:] = tied[sorted(range(size), key=ranks.__getitem__)]
 
 
 def sample(

@@ -1,14 +1,14 @@
 """One file of any size into files of splits or folds, without a task or a model.
 
 The source is gone through twice: for what decides (a text, a group, a class or a time of each row),
-and to write each row to its file. Memory: some hundred bytes for each row, however long it is.
+and to write each row to its file. What is known of each row lies in temporary files (`column`), so
+memory does not grow with the rows.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +16,16 @@ from typing import IO, Any
 
 import numpy as np
 
+from luthier.data.column import Array, Column
 from luthier.data.columns import Columns, columns_of
+from luthier.data.cutting import Cut
 from luthier.data.examples import Example, Message
 from luthier.data.folds import assign_folds
-from luthier.data.frozen import read_frozen, write_frozen
+from luthier.data.frozen import HASH, read_frozen, sorted_hashes, write_frozen
 from luthier.data.names import HashNames
 from luthier.data.plain import plain
 from luthier.data.reading import stream_rows
 from luthier.data.refused import Refused
-from luthier.data.shares import Places
 from luthier.data.sizes import rows_of
 from luthier.data.splits import cut_anew, cut_as_before
 from luthier.data.wording import OF_FILE
@@ -115,11 +116,8 @@ def split_file(
         notes = [f"{wish.folds} folds of {len(columns):,} rows; each row is held out once."]
         files = {fold: f"fold-{fold + 1}" for fold in range(wish.folds)}
     else:
-        chosen, notes = _cut(columns, wish)
-        held_out = np.full(len(columns), -1, np.int32)
-        files = dict(enumerate(chosen))
-        for number, (_, places) in enumerate(chosen.items()):
-            held_out[places] = number
+        cut, notes = _cut(columns, wish)
+        held_out, files = cut.side, dict(enumerate(cut.names))
     written: dict[str, int] = {}
     with (
         folder_atomically(out) as part,
@@ -136,16 +134,17 @@ def split_file(
             written[name] = written.get(name, 0) + 1
 
         again = stream_rows(source, base, format=wish.format, refused=Refused())
-        for place, row in enumerate(tracked(again, bar)):
-            if place >= len(held_out):
+        sides = iter(held_out)
+        for row in tracked(again, bar):
+            if (side := next(sides, None)) is None:
                 raise InputError(f"{source} changed while it was read.", fix="Split it again.")
             line = json.dumps(plain(row.values), ensure_ascii=True) + "\n"
             if wish.folds is None:
-                if held_out[place] >= 0:
-                    write(f"{files[held_out[place]]}.jsonl", line)
+                if side >= 0:
+                    write(f"{files[side]}.jsonl", line)
                 continue
             for fold, name in files.items():
-                write(f"{name}/{'test' if held_out[place] == fold else 'train'}.jsonl", line)
+                write(f"{name}/{'test' if side == fold else 'train'}.jsonl", line)
     return SplitFiles({str(out / name): n for name, n in written.items()}, tuple(notes), refused)
 
 
@@ -156,7 +155,7 @@ def _about(source: str, base: Path) -> int:
         return 1
 
 
-def _cut(columns: Columns, wish: Wish) -> tuple[dict[str, Places], list[str]]:
+def _cut(columns: Columns, wish: Wish) -> tuple[Cut, list[str]]:
     """(rows of each split, notes)."""
     lock, names = wish.lock, columns.ids
     if lock is None:
@@ -169,13 +168,23 @@ def _cut(columns: Columns, wish: Wish) -> tuple[dict[str, Places], list[str]]:
                 f"{' and '.join(sorted(wish.cuts))} are asked for.",
                 fix="Ask for the same splits, or name another lock file to cut anew.",
             )
-        return cut_as_before(columns, wish.cuts, frozen, names.hashes())
-    chosen, notes = cut_anew(columns, wish.cuts, Limit(), wish.seed, wish.split)
+        return cut_as_before(columns, wish.cuts, frozen, _hashes(names.keys))
+    cut, notes = cut_anew(columns, wish.cuts, Limit(), wish.seed, wish.split)
     rows = {
-        name: Counter(names.hash_at(row) for row in chosen[name].tolist()) for name in wish.cuts
+        name: sorted_hashes(_hexed(names.keys.take(rows)) for rows in cut.rows(name))
+        for name in wish.cuts
     }
     write_frozen(lock, rows)
-    return chosen, [*notes, f"{lock.name}: written; these rows stay {' and '.join(wish.cuts)}."]
+    return cut, [*notes, f"{lock.name}: written; these rows stay {' and '.join(wish.cuts)}."]
+
+
+def _hashes(keys: Column) -> Iterator[Array]:
+    return (_hexed(block) for _, block in keys.blocks())
+
+
+def _hexed(keys: Array) -> Array:
+    """64-bit numbers as 16 hex digits."""
+    return np.array([f"{key:016x}" for key in keys.tolist()], HASH)
 
 
 class _Rows:

@@ -10,7 +10,6 @@ other sizes, another column to stratify by, by time, or the rows that were cut b
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +17,13 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from luthier.data.column import Array, Column
 from luthier.data.columns import Columns, columns_of
-from luthier.data.cutting import Like, cut_all, cut_by_time
+from luthier.data.cutting import Cut, Like, cut_all, cut_by_time
 from luthier.data.examples import Example, Splits
-from luthier.data.frozen import Frozen, read_frozen, row_hash, write_frozen
+from luthier.data.frozen import Frozen, hashed, read_frozen, row_hash, sorted_hashes, write_frozen
 from luthier.data.names import At, Names
-from luthier.data.numbered import Coded, Codes, coded
+from luthier.data.numbered import Coded, coded
 from luthier.data.shares import Places, pick, ranked
 from luthier.data.stored import chosen_from
 from luthier.data.wording import OF_TASK, Wording
@@ -112,7 +112,8 @@ def _placed(
     columns: Columns | None = None
     if cuts:
         columns = columns_of(train, split, stratify=stratify, reporter=reporter)
-        chosen, notes = _cut(train, columns, cuts, limit, seed, split, lock)
+        cut, notes = _cut(train, columns, cuts, limit, seed, split, lock)
+        chosen = {name: cut.places(name) for name in cut.names}
     for name, rows in given.items():
         held = train if name in chosen or rows is None else rows
         places = chosen.setdefault(name, np.arange(len(held)))
@@ -156,10 +157,9 @@ def _named(
 ) -> tuple[Sequence[str], Coded | None]:
     """(ids, classes where they are kept in proportion) of some rows."""
     if columns is not None and (columns.classes is not None or not stratify):
-        classes = columns.classes
-        if classes is not None:
-            classes = replace(classes, codes=classes.codes[places])
-        return At(columns.ids, places), classes
+        named = columns.classes
+        kinds = None if named is None else Coded(named.names, named.codes.take(places))
+        return At(columns.ids, places), kinds
     names, outputs = Names(), []
     for example in chosen_from(held, places.tolist()):
         names.add(example.id)
@@ -175,30 +175,31 @@ def _cut(
     seed: int,
     split: Split,
     lock: Path | None,
-) -> tuple[dict[str, Places], list[str]]:
+) -> tuple[Cut, list[str]]:
     """(rows of each split that is cut and of training, notes)."""
     if lock is None:
         return cut_anew(columns, cuts, limit, seed, split)
     frozen = read_frozen(lock)
     if frozen is not None and set(cuts) <= set(frozen.rows):
-        return cut_as_before(columns, cuts, frozen, map(row_hash, train))
+        return cut_as_before(columns, cuts, frozen, hashed(map(row_hash, train)))
     if frozen is not None:
         missing = next(name for name in cuts if name not in frozen.rows)
         raise InputError(
             f"{lock} locks no {missing} rows: `data.{missing}` was a file when it was written.",
             fix=f"Give `data.{missing}` again, or remove the lock file to cut everything anew.",
         )
-    chosen, notes = cut_anew(columns, cuts, limit, seed, split)
+    cut, notes = cut_anew(columns, cuts, limit, seed, split)
     locked = {
-        name: Counter(map(row_hash, chosen_from(train, chosen[name].tolist()))) for name in cuts
+        name: sorted_hashes(hashed(map(row_hash, chosen_from(train, cut.places(name).tolist()))))
+        for name in cuts
     }
     write_frozen(lock, locked)
-    return chosen, [*notes, f"{lock.name}: written; these rows stay {' and '.join(cuts)}."]
+    return cut, [*notes, f"{lock.name}: written; these rows stay {' and '.join(cuts)}."]
 
 
 def cut_anew(
     columns: Columns, cuts: Sequence[str], limit: Limit, seed: int, split: Split
-) -> tuple[dict[str, Places], list[str]]:
+) -> tuple[Cut, list[str]]:
     """(rows of each split that is cut and of training, notes) of rows that were not cut before.
 
     Args:
@@ -217,12 +218,12 @@ def cut_anew(
     if columns.times is not None:
         return cut_by_time(columns, wanted, split.time or "")
     try:
-        chosen, notes = cut_all(columns, wanted, seed)
+        cut, notes = cut_all(columns, wanted, seed)
     except InputError:
         if split.near_duplicates is not None:
             raise
-        chosen, notes = cut_all(replace(columns, near=columns.equal), wanted, seed)
-        return chosen, [
+        cut, notes = cut_all(replace(columns, near=columns.equal), wanted, seed)
+        return cut, [
             *notes,
             "near-duplicates: most rows are near-duplicates of others, so only equal inputs were "
             f"kept on one side ({said.both} asks for both).",
@@ -233,16 +234,20 @@ def cut_anew(
             f"near-duplicates: {kept} input{'s' * (kept != 1)} differ{'s' * (kept == 1)} from "
             "another in about one word in ten or less; none was cut apart from it."
         )
-    return chosen, notes
+    return cut, notes
 
 
-def _distinct(codes: Codes) -> int:
-    return int(np.count_nonzero(np.bincount(codes)))
+def _distinct(firsts: Column) -> int:
+    """How many different sets rows are in, of the first row of each row's set."""
+    return sum(
+        int(np.count_nonzero(block == np.arange(start, start + len(block))))
+        for start, block in firsts.blocks()
+    )
 
 
 def cut_as_before(
-    columns: Columns, cuts: Sequence[str], frozen: Frozen, hashes: Iterable[str]
-) -> tuple[dict[str, Places], list[str]]:
+    columns: Columns, cuts: Sequence[str], frozen: Frozen, hashes: Iterable[Array]
+) -> tuple[Cut, list[str]]:
     """The rows that the lock file names; the others are for training, but for what is too like
     them.
 
@@ -250,40 +255,48 @@ def cut_as_before(
         columns: of the rows.
         cuts: the splits that are cut.
         frozen: the lock file.
-        hashes: `row_hash` of each row.
+        hashes: `row_hash` of each row, in lots.
 
     Raises:
         InputError: these are other data, or nothing is left to train on.
     """
-    chosen: dict[str, Places] = {}
+    cut = Cut([*cuts, "train"], len(columns))
+    train = len(cuts)
+    for start, block in cut.side.blocks():
+        cut.side.put(np.arange(start, start + len(block)), train)
+    locked = Column(np.int32), Column(np.int8)
+    for rows, sides in frozen.find(cuts, hashes, columns.ids):
+        locked[0].append(rows)
+        locked[1].append(sides)
+    for start, rows in locked[0].blocks():
+        cut.side.put(rows, locked[1].read(start, start + len(rows)))
     notes = []
-    locked = {row: said for row, said in enumerate(hashes) if frozen.holds(said, cuts)}
-    # equal rows are told apart by their ids, so that the order of the file does not matter
-    open_ = sorted(locked, key=lambda row: columns.ids[row])
-    free = np.ones(len(columns), bool)
     for name in cuts:
-        found, gone = frozen.find(name, locked, (row for row in open_ if free[row]))
-        free[found] = False
-        chosen[name] = np.array(sorted(found), np.int64)
+        found = cut.count(name)
+        gone = frozen.gone(name, found)
         notes.append(
-            f"{name}: {len(found)} rows, as {frozen.path.name} says"
+            f"{name}: {found} rows, as {frozen.path.name} says"
             + (f"; {gone} of its rows are gone from the data." if gone else ".")
         )
     like = Like(columns)
     for name in cuts:
-        like.add(chosen[name])
-    chosen["train"] = like.unlike(np.flatnonzero(free))
-    if left_out := int(free.sum()) - len(chosen["train"]):
+        like.add(cut.rows(name))
+    left_out = 0
+    for rows in cut.rows("train"):
+        alike = rows[like.like(rows)]
+        left_out += len(alike)
+        cut.put(alike, None)
+    if left_out:
         notes.append(
             f"{left_out} training row{'s' * (left_out != 1)} repeat{'s' * (left_out == 1)} a "
             "locked row's input or group, or nearly so, and were left out."
         )
-    if not len(chosen["train"]):
+    if not cut.count("train"):
         raise InputError(
             f"{frozen.path} leaves no row to train on.",
             fix="Add rows, or remove the lock file to cut anew.",
         )
-    return chosen, notes
+    return cut, notes
 
 
 def cut_sizes(

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from luthier.data.numbered import Coded, Codes
-from luthier.data.units import Units
+from luthier.data.column import BLOCK, Array, Column, in_order, record, records
+from luthier.data.units import Units, counted
+
+_PAIR = record(np.uint64)
+_OWNED = record(np.int32, owner=np.int32)
+#: Units that are given to parts between two looks at what lies in files.
+_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Classes:
+    """A class of each row.
+
+    Attributes:
+        names: of the classes, in order.
+        codes: [rows] places in `names`, int32.
+    """
+
+    names: tuple[str, ...]
+    codes: Column
 
 
 @dataclass(frozen=True)
@@ -19,26 +36,23 @@ class LabelSets:
     Attributes:
         names: the labels, in order.
         sets: the different sets of them, as places in `names`.
-        of: [rows] the set of each row.
+        of: [rows] the set of each row, int32.
     """
 
     names: tuple[str, ...]
     sets: tuple[tuple[int, ...], ...]
-    of: Codes
+    of: Column
 
 
-def one_each(classes: Coded) -> LabelSets:
+def one_each(classes: Classes) -> LabelSets:
     """Classes as sets of one label."""
     sets = tuple((place,) for place in range(len(classes.names)))
     return LabelSets(classes.names, sets, classes.codes)
 
 
 def distribute(
-    chosen: npt.NDArray[np.integer],
-    units: Units,
-    labels: LabelSets | None,
-    shares: Sequence[float],
-) -> npt.NDArray[np.int32]:
+    chosen: Column, units: Units, labels: LabelSets | None, shares: Sequence[float]
+) -> Column:
     """Give each unit to one of several parts, every part its share of every label.
 
     The label with the fewest units left is dealt with first: each of its units goes to the part
@@ -47,38 +61,46 @@ def distribute(
     algorithm 1, with units of several rows).
 
     Args:
-        chosen: [chosen] units, in the order they are dealt with; larger ones had better come first.
+        chosen: [chosen] first rows of units, in the order they are dealt with; larger units had
+            better come first.
         units: which rows each has.
         labels: of each row; None where nothing is stratified.
         shares: of the rows, for each part, adding up to 1.
 
     Returns:
-        [chosen] the part of each.
+        [chosen] the part of each, int32.
     """
-    sizes = units.sizes[chosen]
+    sizes = Column.of(np.int32, (units.sizes.take(block) for _, block in chosen.blocks()))
+    rows = sum(int(block.sum(dtype=np.int64)) for _, block in sizes.blocks())
     held = _Held(chosen, units, labels)
-    rows = int(sizes.sum())
     lacking_rows = [share * rows for share in shares]
     lacking = [[share * total for share in shares] for total in held.totals]
-    parts = np.full(len(chosen), -1, np.int32)
+    parts = Column.full(len(chosen), -1, np.int32)
     every = range(len(shares))
-
-    def give(place: int, part: int) -> None:
-        parts[place] = part
-        lacking_rows[part] -= int(sizes[place])
-        for label, count in held.labels(place):
-            lacking[label][part] -= count
-            held.left[label] -= 1
-
     while held.left.any():
         # labels are in the order of their names, so the first of the least is taken
         label = int(np.argmin(np.where(held.left > 0, held.left, np.iinfo(np.int64).max)))
         lacks = lacking[label]
-        for place in held.places(label):
-            if parts[place] < 0:
-                give(place, max(every, key=lambda p: (lacks[p], lacking_rows[p], -p)))
-    for place in np.flatnonzero(parts < 0).tolist():
-        give(place, max(every, key=lambda p: (lacking_rows[p], -p)))
+        for places in held.places(label):
+            places = places[parts.take(places) < 0]
+            given = []
+            lengths = sizes.take(places).tolist()
+            for length, said in zip(lengths, held.labels(places), strict=True):
+                part = max(every, key=lambda p: (lacks[p], lacking_rows[p], -p))
+                given.append(part)
+                lacking_rows[part] -= length
+                for one, count in said:
+                    lacking[one][part] -= count
+                    held.left[one] -= 1
+            parts.put(places, np.array(given, np.int32))
+    for start, block in parts.blocks():
+        open_ = np.flatnonzero(block < 0)
+        given = []
+        for length in sizes.read(start, start + len(block))[open_].tolist():
+            part = max(every, key=lambda p: (lacking_rows[p], -p))
+            given.append(part)
+            lacking_rows[part] -= length
+        parts.put(start + open_, np.array(given, np.int32))
     return parts
 
 
@@ -90,47 +112,76 @@ class _Held:
         left: [labels] units of each that are not given away.
     """
 
-    def __init__(
-        self, chosen: npt.NDArray[np.integer], units: Units, labels: LabelSets | None
-    ) -> None:
+    def __init__(self, chosen: Column, units: Units, labels: LabelSets | None) -> None:
         many = len(labels.names) if labels else 0
-        pairs = np.zeros(0, np.int64)
+        self.left = np.zeros(many, np.int64)
+        totals = np.zeros(many, np.int64)
+        self._label, self._times = Column(np.int32), Column(np.int32)
+        each = Column.full(len(chosen), 0, np.int64)
+        self._owners = Column(np.int32)
         if labels is not None and many:
-            place = np.full(len(units), -1, np.int64)
-            place[chosen] = np.arange(len(chosen))
-            place = place[units.of]
-            inside = np.flatnonzero(place >= 0)
-            sets = labels.of[inside]
-            each = np.array([len(one) for one in labels.sets], np.int64)
-            starts = np.cumsum(each) - each
-            flat = np.array([label for one in labels.sets for label in one], np.int64)
+            for keys, times in counted(_pairs(chosen, units, labels)):
+                owners = (keys // np.uint64(many)).astype(np.int64)
+                codes = (keys % np.uint64(many)).astype(np.int32)
+                self._label.append(codes)
+                self._times.append(times)
+                self.left += np.bincount(codes, minlength=many)
+                totals += np.bincount(codes, times, minlength=many).astype(np.int64)
+                who, counts = np.unique(owners, return_counts=True)
+                each.put(who, each.take(who) + counts)
+                self._owners.append(owners)
+        # where the labels of each unit begin, and where the last end
+        self._begins = Column(np.int64)
+        done = 0
+        for _, block in each.blocks():
+            self._begins.append(done + np.cumsum(block) - block)
+            done += int(block.sum())
+        self._begins.append(np.array([done]))
+        self.totals: list[int] = totals.tolist()
+        by_label = (
+            records(_OWNED, key=block, owner=self._owners.read(start, start + len(block)))
+            for start, block in self._label.blocks()
+        )
+        self._owners = Column.of(np.int32, (lot["owner"] for lot in in_order(by_label)))
+        self._ends = np.cumsum(self.left)
+
+    def labels(self, places: Array) -> Iterator[list[tuple[int, int]]]:
+        """(label, rows that have it) of each of some units."""
+        begins, ends = self._begins.take(places), self._begins.take(places + 1)
+        counts = ends - begins
+        within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+        which = np.repeat(begins, counts) + within
+        label, times = self._label.take(which).tolist(), self._times.take(which).tolist()
+        at = 0
+        for count in counts.tolist():
+            yield list(zip(label[at : at + count], times[at : at + count], strict=True))
+            at += count
+
+    def places(self, label: int) -> Iterator[Array]:
+        """The units that have a label, in the order they are dealt with, in lots."""
+        stop = int(self._ends[label])
+        for start in range(int(self._ends[label - 1]) if label else 0, stop, _AT_ONCE):
+            yield self._owners.read(start, min(stop, start + _AT_ONCE))
+
+
+def _pairs(chosen: Column, units: Units, labels: LabelSets) -> Iterator[Array]:
+    """A record for each label of each row of the chosen units: the unit's place, then the label."""
+    many = len(labels.names)
+    place = Column.full(len(units.of), -1, np.int64)
+    for start, block in chosen.blocks():
+        place.put(block, np.arange(start, start + len(block)))
+    each = np.array([len(one) for one in labels.sets], np.int64)
+    starts = np.cumsum(each) - each
+    flat = np.array([label for one in labels.sets for label in one], np.int64)
+    for start, of in units.of.blocks():
+        for first in range(0, len(of), max(1, BLOCK // 8)):
+            some = of[first : first + max(1, BLOCK // 8)]
+            at = place.take(some)
+            inside = np.flatnonzero(at >= 0)
+            sets = labels.of.read(start + first, start + first + len(some))[inside]
             # the labels of each row, one after another
             counts = each[sets]
             within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
             said = flat[np.repeat(starts[sets], counts) + within]
-            pairs = np.repeat(place[inside], counts) * many + said
-        pairs, times = np.unique(pairs, return_counts=True)
-        owner = pairs // many if many else pairs
-        self._label = (pairs % many if many else pairs).astype(np.int32)
-        del pairs
-        self._times = times.astype(np.int32)
-        self._begins = np.searchsorted(owner, np.arange(len(chosen) + 1))
-        self.left = np.bincount(self._label, minlength=many)
-        self.totals: list[int] = (
-            np.bincount(self._label, self._times, minlength=many).astype(np.int64).tolist()
-        )
-        order = np.argsort(self._label, kind="stable")
-        self._owners = owner[order].astype(np.int32)
-        self._ends = np.cumsum(self.left)
-
-    def labels(self, place: int) -> list[tuple[int, int]]:
-        """(label, rows that have it) of a unit."""
-        some = slice(self._begins[place], self._begins[place + 1])
-        return list(zip(self._label[some].tolist(), self._times[some].tolist(), strict=True))
-
-    def places(self, label: int) -> list[int]:
-        """The units that have a label, in the order they are dealt with."""
-        stop = int(self._ends[label])
-        start = int(self._ends[label - 1]) if label else 0
-        owners: list[int] = self._owners[start:stop].tolist()
-        return owners
+            key = np.repeat(at[inside], counts) * many + said
+            yield records(_PAIR, key=key.astype(np.uint64))

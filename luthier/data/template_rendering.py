@@ -20,9 +20,12 @@ from luthier.data.template_values import (
     read_value,
 )
 from luthier.data.templates import RowTemplate, compile_template
+from luthier.errors import InputError
 
 #: With more choices than this a template does not list them: the list would outweigh the text.
 MOST_LISTED = 40
+#: Labels of one column that are told apart; a column with more is no set of choices.
+MOST_LABELS = 500
 
 
 @dataclass(frozen=True)
@@ -184,6 +187,23 @@ class BoundTemplate:
             return tuple(ascii_uppercase[: len(options)])
         held = values.get(str(self.template.choices))
         return tuple(held) if isinstance(held, list) else None
+
+
+def few_labels(labels: set[str], one: BoundTemplate) -> set[str]:
+    """The labels, where they are so few that they are choices.
+
+    Raises:
+        InputError: there are more than `MOST_LABELS`.
+    """
+    if len(labels) > MOST_LABELS:
+        name = str(one.template.choices)
+        raise InputError(
+            f"The column {one.columns[name]} has more than {MOST_LABELS} values: that is no "
+            f"{name} to choose from, as {one.template.name} needs it.",
+            fix=f"Name another column with --field {name}=COLUMN, or leave "
+            f"{one.template.name} out of --templates.",
+        )
+    return labels
 
 
 def in_order(labels: Sequence[str], values: Mapping[str, Any] | None) -> tuple[str, ...]:

@@ -10,12 +10,13 @@ luck of who was asked in which words. `evaluation_phrasing: all` asks them in mi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from luthier.data.examples import Conversation, Example, Message
 from luthier.data.reading import SourceRow
-from luthier.data.template_evidence import Column, look
+from luthier.data.template_evidence import SAMPLE, Column, look
 from luthier.data.template_library import LibraryTemplate, Phrasing, library_template
 from luthier.data.template_matching import bind
 from luthier.data.template_rendering import (
@@ -37,30 +38,24 @@ class TemplateRows:
     """The rows of one source, ready to be written with the template that `data` names.
 
     Args:
-        rows: all of the source's.
+        rows: all of the source's; gone through several times, one row in memory at a time.
         data: names the template, and what the user says of fields and phrasings.
         labels: the labels to choose from, where known; else those that occur in the rows.
 
     Raises:
-        InputError: no such template, field, column or phrasing; or rows with a blank or unfit
-            value in a field that is needed, counted by reason.
+        InputError: no such template, field, column or phrasing.
     """
 
     def __init__(
-        self, rows: Sequence[SourceRow], data: Data, labels: Sequence[str] | None = None
+        self, rows: Iterable[SourceRow], data: Data, labels: Sequence[str] | None = None
     ) -> None:
         self.template = library_template(data.template or "")
         self.where = f"data.template: {self.template.name}"
         self._fixed = evaluated_with(data, self.template)
-        shown = rows[0].source.rsplit(" ", 2)[0] if rows else "the file"
+        self._rows = rows
+        seen, shown = _columns(rows)
         columns = bind(
-            self.template,
-            _columns(rows),
-            data.fields,
-            self.where,
-            shown,
-            "data.fields",
-            by_name=True,
+            self.template, seen, data.fields, self.where, shown, "data.fields", by_name=True
         )
         self.bound = BoundTemplate(self.template, columns, labels)
         if self.bound.collects and labels is None:
@@ -68,46 +63,53 @@ class TemplateRows:
             self.bound.choose_from(sorted(found))
         self._written: dict[str, Written] = {}
         self.left_out: Counter[str] = Counter()
-        self.rows = self._kept(rows)
 
-    def _kept(self, rows: Sequence[SourceRow]) -> list[SourceRow]:
-        """The rows without those the template itself leaves out; others may not be left out."""
-        kept: list[SourceRow] = []
-        unfit: dict[str, list[tuple[SourceRow, str]]] = {}
+    def kept(self) -> Iterator[SourceRow]:
+        """The rows without those the template itself leaves out; others may not be left out.
+
+        Raises:
+            InputError: at the end, for rows with a blank or unfit value in a field that is needed,
+                counted by reason; or where no row is left.
+        """
         own = {why for _, why in self.template.unless}
-        for row in rows:
+        unfit: Counter[str] = Counter()
+        first: dict[str, list[tuple[str, str]]] = {}
+        rows = left = 0
+        for row in self._rows:
+            rows += 1
             written = self.write(row, self._fixed)
             if isinstance(written, Written):
                 self._written[row.source] = written
-                kept.append(row)
+                left += 1
+                yield row
             elif written.reason in own:
                 self.left_out[written.reason] += 1
             else:
-                unfit.setdefault(written.reason, []).append((row, written.detail))
+                unfit[written.reason] += 1
+                some = first.setdefault(written.reason, [])
+                some += [(row.source, written.detail)] * (len(some) < 5)
         if unfit:
-            reason, held = max(unfit.items(), key=lambda item: len(item[1]))
-            shown = ", ".join(row.source for row, _ in held[:5]) + ", ..." * (len(held) > 5)
+            ((reason, count),) = unfit.most_common(1)
+            held = first[reason]
+            shown = ", ".join(source for source, _ in held) + ", ..." * (count > 5)
             detail = f", {held[0][1]}" if held[0][1] else ""
             raise InputError(
-                f"`{self.where}`: {reason} in {len(held)} of {len(rows)} rows: {shown}{detail}.",
+                f"`{self.where}`: {reason} in {count} of {rows} rows: {shown}{detail}.",
                 fix="Mend or remove these rows, or name another column in `data.fields`; "
                 "`luthier templates build` leaves such rows out and counts them.",
             )
-        if not kept:
+        if not left:
             raise InputError(
-                f"`{self.where}` leaves out all {len(rows)} rows: "
-                + "; ".join(self.left_out)
-                + ".",
+                f"`{self.where}` leaves out all {rows} rows: " + "; ".join(self.left_out) + ".",
                 fix=f"See `luthier templates show {self.template.name}`.",
             )
-        return kept
 
     def write(self, row: SourceRow, phrasing: Phrasing) -> Written | LeftOut:
         """What the template makes of a row; the same row gets the same `draw` in every phrasing."""
         return self.bound.write(row, phrasing, draw_for(self.template, row_key(row), 0))
 
     def turns(self, row: SourceRow) -> tuple[Conversation, Message]:
-        """(what is asked, the answer) of one of `rows`, in the fixed phrasing."""
+        """(what is asked, the answer) of one of `kept`, in the fixed phrasing."""
         written = self._written.pop(row.source, None)
         if written is None:
             again = self.write(row, self._fixed)
@@ -191,19 +193,50 @@ def rephrase(
     wanted = {example.source for example in examples}
     held = {row.source: row for row in rows if row.source in wanted}
     library = TemplateRows(list(held.values()), data, labels)
-    done = []
+    return tuple(_rephrased(library, example, held[example.source], choose) for example in examples)
+
+
+def rephrased(
+    examples: Iterable[Example],
+    rows: Iterable[SourceRow],
+    data: Data,
+    labels: Sequence[str] | None,
+    choose: Callable[[LibraryTemplate, str], Phrasing],
+) -> Iterator[Example]:
+    """As `rephrase`, of all examples of a source in its order, one row in memory at a time.
+
+    Args:
+        examples: in the order of `rows`, of which some were left out.
+        rows: gone through several times.
+        data, labels, choose: as for `rephrase`.
+    """
+    library = TemplateRows(rows, data, labels)
+    read = iter(rows)
     for example in examples:
-        row = held[example.source]
-        phrasing = choose(library.template, row_key(row))
-        written = library.write(row, phrasing)
-        if isinstance(written, LeftOut):
-            raise InputError(
-                f"`{library.where}`, phrasing {phrasing.name}: {row.source}: {written.reason}."
-            )
-        asked = (*example.messages[:-1], Message("user", written.input))
-        fields = {**(example.fields or {}), "phrasing": phrasing.name}
-        done.append(replace(example, messages=asked, output=written.output, fields=fields))
-    return tuple(done)
+        row = next(row for row in read if row.source == example.source)
+        yield _rephrased(library, example, row, choose)
+
+
+def _rephrased(
+    library: TemplateRows,
+    example: Example,
+    row: SourceRow,
+    choose: Callable[[LibraryTemplate, str], Phrasing],
+) -> Example:
+    phrasing = choose(library.template, row_key(row))
+    written = library.write(row, phrasing)
+    if isinstance(written, LeftOut):
+        raise InputError(
+            f"`{library.where}`, phrasing {phrasing.name}: {row.source}: {written.reason}."
+        )
+    asked = (*example.messages[:-1], Message("user", written.input))
+    fields = {**(example.fields or {}), "phrasing": phrasing.name}
+    return replace(example, messages=asked, output=written.output, fields=fields)
+
+
+def labels_of_rows(data: Data) -> bool:
+    """Whether the template lets the model choose among the labels that occur in a column."""
+    return data.template is not None and BoundTemplate(library_template(data.template), {}).collects
 
 
 def mixing_note(data: Data) -> list[str]:
@@ -226,9 +259,18 @@ def fixed_labels(data: Data) -> tuple[str, ...] | None:
     return choices if isinstance(choices, tuple) else None
 
 
-def _columns(rows: Sequence[SourceRow]) -> list[Column]:
-    """All columns: those of the first rows with their values, those of later rows by name."""
-    seen = list(look(rows))
-    names = {column.name for column in seen}
-    later = dict.fromkeys(name for row in rows for name in row.values if name not in names)
-    return [*seen, *(Column(name, (), 0) for name in later)]
+def _columns(rows: Iterable[SourceRow]) -> tuple[list[Column], str]:
+    """(all columns, those of the first rows with their values, those of later rows by name; the
+    file, for messages)."""
+    read = iter(rows)
+    sample = list(islice(read, SAMPLE))
+    shown = sample[0].source.rsplit(" ", 2)[0] if sample else "the file"
+    seen = list(look(sample))
+    names = dict.fromkeys(column.name for column in seen)
+    known = set(names)
+    for row in read:
+        if not known.issuperset(row.values):
+            names.update(dict.fromkeys(row.values))
+            known.update(row.values)
+    later = list(names)[len(seen) :]
+    return [*seen, *(Column(name, (), 0) for name in later)], shown

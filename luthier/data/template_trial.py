@@ -11,10 +11,12 @@ from typing import Any
 from luthier.data.reading import SourceRow
 from luthier.data.template_library import LibraryTemplate
 from luthier.data.template_rendering import (
+    MOST_LABELS,
     BoundTemplate,
     LeftOut,
     Written,
     draw_for,
+    few_labels,
     phrasing_for,
     row_key,
 )
@@ -80,12 +82,16 @@ def try_rows(
             those are a column's; left out, they are those of `rows`.
 
     Raises:
-        InputError: no such phrasing.
+        InputError: no such phrasing, or a column of too many different labels.
     """
     bound = BoundTemplate(template, columns)
     if bound.collects:
-        labels = {bound.label_of(row) for row in chain(rows, everything)}
-        bound.choose_from(sorted(label for label in labels if label is not None))
+        labels: set[str] = set()
+        for row in chain(rows, everything):
+            label = bound.label_of(row)
+            if label is not None and len(labels) <= MOST_LABELS:
+                labels.add(label)
+        bound.choose_from(sorted(few_labels(labels, bound)))
     fixed = None
     if phrasing not in (None, "all"):
         fixed = template.phrasing(str(phrasing), "--phrasing")

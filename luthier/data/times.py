@@ -6,12 +6,11 @@ import datetime
 import email.utils
 import math
 import re
-from array import array
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 
+from luthier.data.column import Column
 from luthier.errors import InputError
 
 _UTC = datetime.UTC
@@ -54,18 +53,18 @@ def parse_time(value: object) -> float | None:
 
 
 class Times:
-    """The times of rows that come one after another; 8 bytes for each.
+    """The times of rows that come one after another.
 
     Dates such as 3/4/2021 are read with the month first or the day first, whichever suits all rows;
     which that is shows at the end, so until then such a date is kept in both readings.
     """
 
     def __init__(self) -> None:
-        self._found = array("d")
+        self._found = Column(np.float64)
         self._wrong = _Wrong()
         # of dates with slashes: the row, and the time by each reading
-        self._slashed = array("q")
-        self._readings = {order: array("d") for order in _ORDERS}
+        self._slashed = Column(np.int64)
+        self._readings = {order: Column(np.float64) for order in _ORDERS}
         self._wrong_by = {order: _Wrong() for order in _ORDERS}
         self._first = self._second = 0
 
@@ -80,10 +79,10 @@ class Times:
             time = parse_time(value)
             if time is None:
                 self._wrong.add(row, value, source)
-            self._found.append(math.nan if time is None else time)
+            self._found.add(math.nan if time is None else time)
             return
-        self._found.append(math.nan)
-        self._slashed.append(row)
+        self._found.add(math.nan)
+        self._slashed.add(row)
         self._first = max(self._first, int(match[1]))
         self._second = max(self._second, int(match[2]))
         written = {
@@ -93,11 +92,11 @@ class Times:
         }
         for order, text in written.items():
             time = parse_time(text)
-            self._readings[order].append(math.nan if time is None else time)
+            self._readings[order].add(math.nan if time is None else time)
             if time is None:
                 self._wrong_by[order].add(row, text, source)
 
-    def read(self, where: str) -> npt.NDArray[np.float64]:
+    def read(self, where: str) -> Column:
         """[rows] seconds since 1970.
 
         Args:
@@ -121,9 +120,9 @@ class Times:
                 if order is None and slashed.count
                 else "Write times as 2021-04-03 or 2021-04-03T12:00:00Z, or as seconds since 1970.",
             )
-        times = np.array(self._found, np.float64)
-        times[np.array(self._slashed, np.int64)] = self._readings[order]
-        return times
+        for start, rows in self._slashed.blocks():
+            self._found.put(rows, self._readings[order].read(start, start + len(rows)))
+        return self._found
 
 
 class _Wrong:
@@ -152,8 +151,7 @@ def parse_times(values: Iterable[tuple[object, str]], where: str) -> list[float]
     times = Times()
     for value, source in values:
         times.add(value, source)
-    found: list[float] = times.read(where).tolist()
-    return found
+    return list(times.read(where))
 
 
 def _from_number(text: str) -> float | None:

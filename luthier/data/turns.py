@@ -38,6 +38,15 @@ def is_turns(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(map(is_turn, value))
 
 
+def asked_and_answered(values: dict[str, Any]) -> bool:
+    """Whether a row has a prompt and an answer in columns of the formats for just that, as rows of
+    other formats have that were converted and kept their columns."""
+    return any(
+        all(isinstance(values.get(name), str | list) for name in pair)
+        for pair in (("instruction", "output"), ("prompt", "completion"))
+    )
+
+
 def is_turn(value: Any) -> bool:
     """Whether a value is one turn: {role, content} or {from, value}."""
     return isinstance(value, dict) and ({"role", "content"} <= set(value) or _share_gpt(value))

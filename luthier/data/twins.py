@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,20 +20,46 @@ SIDES = {"train": 0, "validation": 1, "test": 2}
 
 def twins_of(context: LintContext) -> Twins:
     """What is equal or near among `context.everything`; the sides are the three splits."""
+    sizes = [len(examples) for _, examples in context.splits.items()]
 
-    def made() -> Twins:
-        sizes = [len(examples) for _, examples in context.splits.items()]
+    def made() -> dict[str, Any]:
         texts = texts_of_inputs(context.everything)
-        return find_twins(texts, sides=sizes, reporter=context.reporter)
+        return _packed(find_twins(texts, sides=sizes, reporter=context.reporter))
 
-    return context.once("twins", made)
+    return context.once(
+        "twins", lambda: _unpacked(context.kept_once("twins", sum(sizes), made), len(sizes))
+    )
+
+
+def _packed(twins: Twins) -> dict[str, Any]:
+    """Twins as arrays that a file can hold."""
+    arrays: dict[str, Any] = {"equal": twins.equal, "cluster": twins.cluster}
+    for (one, other), found in twins.across.items():
+        lines = [(row, twin, same) for row, (twin, same) in found.items()]
+        arrays[f"across-{one}-{other}"] = np.array(lines, np.int64).reshape(-1, 3)
+    return arrays
+
+
+def _unpacked(arrays: dict[str, Any], sides: int) -> Twins:
+    across = {
+        (one, other): {
+            row: (twin, bool(same)) for row, twin, same in arrays[f"across-{one}-{other}"].tolist()
+        }
+        for one in range(sides)
+        for other in range(one)
+    }
+    return Twins(arrays["equal"], arrays["cluster"], across)
 
 
 def outputs_of(context: LintContext) -> npt.NDArray[np.uint64]:
     """[rows of `context.everything`] hashes of the folded outputs."""
-    return context.once(
-        "folded outputs", lambda: hashed(fold(example.output) for example in context.everything)
-    )
+    everything = context.everything
+
+    def made() -> dict[str, Any]:
+        return {"hashes": hashed(fold(example.output) for example in everything)}
+
+    found: npt.NDArray[np.uint64] = context.kept_once("outputs", len(everything), made)["hashes"]
+    return found
 
 
 def hashed(texts: Iterable[str]) -> npt.NDArray[np.uint64]:

@@ -29,7 +29,7 @@ def within(words: Words, left: Indices, right: Indices, allowed: Indices) -> Boo
         allowed: [pairs] the most words that may differ.
     """
     near = np.zeros(len(left), bool)
-    longest = np.maximum(words.lengths[left], words.lengths[right])
+    longest = np.maximum(words.lengths.take(left), words.lengths.take(right))
     order = np.argsort(longest, kind="stable")
     start = 0
     while start < len(order):
@@ -45,7 +45,7 @@ def within(words: Words, left: Indices, right: Indices, allowed: Indices) -> Boo
 
 
 def _chunk(words: Words, left: Indices, right: Indices, allowed: Indices) -> Booleans:
-    lengths_a, lengths_b = words.lengths[left], words.lengths[right]
+    lengths_a, lengths_b = words.lengths.take(left), words.lengths.take(right)
     width = int(max(lengths_a.max(), lengths_b.max()))
     a, b = words.padded(left, width), words.padded(right, width)
     differs = a != b

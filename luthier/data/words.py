@@ -1,27 +1,29 @@
 """Texts as sequences of word hashes, kept outside memory where there are many.
 
-A million texts of 170 words are 680 MB of 32-bit hashes; they lie in a temporary file and are read
-batch by batch, so what is held in memory is a few numbers for each distinct text.
+A million texts of 170 words are 680 MB of 32-bit hashes; they and what is known of each text lie in
+temporary files and are read batch by batch.
 """
 
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from luthier.data.column import Column
 from luthier.data.folding import fold
-from luthier.data.numbered import Codes, Numbered, hash64
+from luthier.data.numbered import firsts, hash64
 
 #: Texts hashed at a time.
 BATCH = 8192
 CHARACTERS = 1 << 20
+#: Characters of texts that are hashed at a time, which takes some 60 bytes each.
+HASHED = 1 << 17
 #: Fewer texts than this are not searched for words that all begin or end with.
 FEWEST_TO_COMPARE = 10
-#: Bytes of word hashes that are kept in memory before they go to a file.
+#: Bytes of word hashes that are all read into memory when words of single texts are asked for.
 IN_MEMORY = 16 << 20
 
 Hashes = npt.NDArray[np.uint32]
@@ -54,61 +56,67 @@ class Words:
     A word's hash has 31 bits of its UTF-8 bytes, and its lowest bit says whether a digit is in it.
 
     Attributes:
-        text_of: [rows], for each row the number of its distinct text.
-        row_of: [distinct], the first row of each distinct text.
+        text_of: [rows], for each row the number of its distinct text, int32.
+        row_of: [distinct], the first row of each distinct text, int32.
         hashes: [distinct], 64 bits of each distinct folded text.
-        lengths: [distinct], words of each distinct text.
+        lengths: [distinct], words of each distinct text, int32.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
-        self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115
-        known = Numbered()
-        # of each lot of rows: the text of each row, the words of each text that is new, its row
-        lots: list[tuple[Codes, Codes, Codes]] = []
+        keys, lengths = Column(np.uint64), Column(np.int32)
+        self._hashes = Column(np.uint32)
         waiting: list[str] = []
-        size = done = 0
+        size = 0
+
+        def add() -> None:
+            keys.append(np.fromiter(map(hash64, waiting), np.uint64, len(waiting)))
+            hashes, counts = hash_words(waiting)
+            self._hashes.append(hashes)
+            lengths.append(counts)
+
         for text in texts:
             waiting.append(folded_words(text))
             size += len(waiting[-1])
-            if len(waiting) >= BATCH or size > CHARACTERS:
-                lots.append(self._added(known, waiting, done))
-                done += len(waiting)
+            if len(waiting) >= BATCH or size > HASHED:
+                add()
                 waiting, size = [], 0
-        lots.append(self._added(known, waiting, done))
-        self.text_of: Codes = np.concatenate([text_of for text_of, _, _ in lots])
-        self.lengths: Codes = np.concatenate([lengths for _, lengths, _ in lots])
-        self.row_of: Codes = np.concatenate([rows for _, _, rows in lots])
-        del lots
-        self.hashes: npt.NDArray[np.uint64] = known.keys()
-        del known
-        begins: Indices = np.cumsum(self.lengths, dtype=np.int64)
-        self._words = int(begins[-1]) if len(begins) else 0
-        begins -= self.lengths
-        self._begins = begins
+        add()
+        self._number(keys, lengths)
         self._whole: Hashes | None = None
+
+    def _number(self, keys: Column, lengths: Column) -> None:
+        """Number the distinct texts in the order in which they first come."""
+        first = firsts(keys)
+        number = Column(np.int32)
+        self.row_of, self.hashes = Column(np.int32), Column(np.uint64)
+        self.lengths, self._begins = Column(np.int32), Column(np.int64)
+        kept = Column(np.uint32)
+        done = begin = 0
+        for start, block in first.blocks():
+            stop = start + len(block)
+            own = block == np.arange(start, stop)
+            number.append(len(self.row_of) + np.cumsum(own) - 1)
+            self.row_of.append(start + np.flatnonzero(own))
+            self.hashes.append(keys.read(start, stop)[own])
+            counts = lengths.read(start, stop)
+            ends = np.cumsum(counts, dtype=np.int64)
+            new = counts[own]
+            self.lengths.append(new)
+            self._begins.append(begin + np.cumsum(new, dtype=np.int64) - new)
+            begin += int(new.sum(dtype=np.int64))
+            at = 0
+            while at < len(block):  # not more words at a time than make a lot
+                before = int(ends[at - 1]) if at else 0
+                end = max(at + 1, int(np.searchsorted(ends, before + CHARACTERS, "right")))
+                held = self._hashes.read(done + before, done + int(ends[end - 1]))
+                kept.append(held[np.repeat(own[at:end], counts[at:end])])
+                at = end
+            done += int(ends[-1])
+        self._hashes, self._words = kept, begin
+        self.text_of = Column.of(np.int32, (number.take(block) for _, block in first.blocks()))
 
     def __len__(self) -> int:
         return len(self.hashes)
-
-    def _added(
-        self, known: Numbered, folded: Sequence[str], done: int
-    ) -> tuple[Codes, Codes, Codes]:
-        """Add some rows behind those that are done; see `lots`."""
-        keys = np.fromiter(map(hash64, folded), np.uint64, len(folded))
-        before = len(known)
-        numbers = known.of(keys)
-        # backwards, so that the first row of each new text is written last
-        rows = np.zeros(len(known) - before, np.int32)
-        new = np.flatnonzero(numbers >= before)[::-1]
-        rows[numbers[new] - before] = new
-        hashes, lengths = hash_words([folded[place] for place in rows.tolist()])
-        self._file.write(hashes.tobytes())
-        return numbers, lengths, rows + np.int32(done)
-
-    def _read(self, first: int, last: int) -> Hashes:
-        """The word hashes from one place of the file to another."""
-        self._file.seek(4 * first)
-        return np.frombuffer(self._file.read(4 * (last - first)), np.uint32)
 
     def without_common_ends(self) -> None:
         """Leave out the words that every text begins with, and those that every text ends with.
@@ -118,7 +126,8 @@ class Words:
         if len(self) < FEWEST_TO_COMPARE:
             return
         first = self.padded(np.zeros(1, np.int64), int(self.lengths[0]))[0]
-        front = back = int(self.lengths.min())
+        shortest = min(int(block.min()) for _, block in self.lengths.blocks())
+        front = back = shortest
         for number, hashes, begins, lengths in self.batches():
             del number
             ends = begins + lengths - 1
@@ -130,9 +139,12 @@ class Words:
                 if (hashes[ends - place] != first[-1 - place]).any():
                     back = place
                     break
-        back = min(back, int(self.lengths.min()) - front)
-        self._begins = self._begins + front
-        self.lengths = self.lengths - np.int32(front + back)
+            if not front and not back:
+                return
+        back = min(back, shortest - front)
+        self._begins = Column.of(np.int64, (block + front for _, block in self._begins.blocks()))
+        less = np.int32(front + back)
+        self.lengths = Column.of(np.int32, (block - less for _, block in self.lengths.blocks()))
 
     def batches(self) -> Iterator[tuple[int, Hashes, Indices, Indices]]:
         """(number of the first text, word hashes of some texts in a row, [texts] where each begins
@@ -141,26 +153,28 @@ class Words:
         mean = max(1, self._words // max(1, len(self)))
         lot = max(1, min(4 * BATCH, 8 * CHARACTERS // 4 // mean))
         for first in range(0, len(self), lot):
-            lengths = self.lengths[first : first + lot].astype(np.int64)
-            begins = self._begins[first : first + lot]
+            lengths = self.lengths.read(first, first + lot).astype(np.int64)
+            begins = self._begins.read(first, first + lot)
             start = int(begins[0])
-            yield first, self._read(start, int(begins[-1] + lengths[-1])), begins - start, lengths
+            hashes = self._hashes.read(start, int(begins[-1] + lengths[-1]))
+            yield first, hashes, begins - start, lengths
 
     def padded(self, texts: Indices, width: int) -> Hashes:
         """[texts, width] word hashes, 0 behind the end of a text (no word's hash is 0)."""
         table = np.zeros((len(texts), width), np.uint32)
         if self._words * 4 <= IN_MEMORY:
             if self._whole is None:
-                self._whole = self._read(0, self._words)
-            inside = np.arange(width) < self.lengths[texts][:, None]
-            places = self._begins[texts][:, None] + np.arange(width)
+                self._whole = self._hashes.read(0, self._words)
+            inside = np.arange(width) < self.lengths.take(texts)[:, None]
+            places = self._begins.take(texts)[:, None] + np.arange(width)
             table[inside] = self._whole[places[inside]]
             return table
         distinct, places = np.unique(texts, return_inverse=True)
         rows = np.zeros((len(distinct), width), np.uint32)
-        for place, text in enumerate(distinct.tolist()):
-            begin = int(self._begins[text])
-            row = self._read(begin, begin + min(width, int(self.lengths[text])))
+        begins = self._begins.take(distinct)
+        ends = begins + np.minimum(width, self.lengths.take(distinct))
+        for place, some in enumerate(zip(begins.tolist(), ends.tolist(), strict=True)):
+            row = self._hashes.read(*some)
             rows[place, : len(row)] = row
         table[:] = rows[places]
         return table

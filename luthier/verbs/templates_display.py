@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from luthier.data.instruction_data import MOST_GROUPS, Built
+from luthier.data.instruction_data import Built
 from luthier.data.template_evidence import Column
 from luthier.data.template_library import LibraryTemplate, Phrasing
 from luthier.data.template_matching import Fit
@@ -193,7 +193,7 @@ def built(
             out.print(Text(f"  {count:,} left out: {reason}", style="yellow"))
     out.print()
     group = f"equal {done.group_by}" if done.group_by else "rows"
-    number = f"{done.groups:,}" if done.groups < MOST_GROUPS else f"{MOST_GROUPS:,} or more"
+    number = f"{done.groups:,}"
     out.print(
         Text(
             f"{done.rows:,} rows became {done.written:,} examples in {number} groups "

@@ -6,12 +6,15 @@ import random
 from collections import Counter
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from luthier.data import column, shares
+from luthier.data.column import Column
 from luthier.data.names import At, HashNames, Names
 from luthier.data.numbered import Numbered, Numbering, Occurrences, coded
-from luthier.data.shares import rank, ranked, ranked_at
+from luthier.data.shares import in_rank, rank, ranked
 
 
 @given(st.lists(st.lists(st.integers(0, 40), max_size=30), max_size=20))
@@ -42,10 +45,9 @@ def test_texts_without_and_with_a_number() -> None:
     texts = [chance.choice([None, "a", "b", *map(str, range(50))]) for _ in range(10_000)]
     for text in texts:
         numbering.add(text)
-    known: dict[str, int] = {}
-    expected = [-1 if t is None else known.setdefault(t, len(known)) for t in texts]
-    assert numbering.codes().tolist() == expected
-    assert Numbering().codes().tolist() == []
+    expected = [-1 if t is None else texts.index(t) for t in texts]
+    assert list(numbering.codes()) == expected
+    assert list(Numbering().codes()) == []
 
 
 @given(st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=10), max_size=20))
@@ -102,15 +104,36 @@ def test_equal_hashes_are_told_apart_in_their_order(keys: list[int]) -> None:
     for key in keys:
         seen[key] += 1
         expected.append(f"{key:016x}" if seen[key] == 1 else f"{key:016x}-{seen[key]}")
-    names = HashNames(np.array(keys, np.uint64))
+    names = HashNames(Column(np.uint64, np.array(keys, np.uint64)))
     assert list(names) == expected
     assert [names[place] for place in range(len(keys))] == expected
+    assert names.at(np.arange(len(keys))) == expected
 
 
 @given(st.lists(st.text(max_size=3), max_size=60))
 def test_an_order_is_that_of_the_whole_digests(texts: list[str]) -> None:
     expected = sorted(range(len(texts)), key=lambda place: rank("salt", texts[place]))
     assert ranked(texts, "salt").tolist() == expected
+    names = Names()
+    for text in texts:
+        names.add(text)
     places = np.arange(len(texts))[::2]
-    expected = sorted(range(len(places)), key=lambda place: rank("salt", texts[2 * place]))
-    assert ranked_at(texts, places, "salt").tolist() == expected
+    expected = sorted(places.tolist(), key=lambda place: rank("salt", texts[place]))
+    found = in_rank(names, [(places, places)], "salt")
+    assert [row for lot in found for row in lot.tolist()] == expected
+
+
+def test_an_order_of_names_whose_first_bytes_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"name {number}" for number in range(60)]
+    names = Names()
+    for text in texts:
+        names.add(text)
+    alike = {
+        text: bytes(7) + bytes([number % 3]) + text[::-1].encode()
+        for number, text in enumerate(texts)
+    }
+    monkeypatch.setattr(shares, "rank", lambda salt, name: alike[name])
+    monkeypatch.setattr(column, "RUN", 7)
+    places = np.arange(60)
+    found = [row for lot in in_rank(names, [(places, places)], "") for row in lot.tolist()]
+    assert found == sorted(range(60), key=lambda place: alike[texts[place]])

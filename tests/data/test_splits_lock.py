@@ -98,7 +98,7 @@ def test_the_lock_holds_no_text_and_is_written_once(tmp_path: Path) -> None:
     assert (tmp_path / "splits.lock").read_bytes() == before
     held = read_frozen(tmp_path / "splits.lock")
     assert held is not None
-    assert {name: held.rows[name].total() for name in held.rows} == {"test": 20, "validation": 16}
+    assert {name: len(held.rows[name]) for name in held.rows} == {"test": 20, "validation": 16}
 
 
 def test_new_rows_that_are_like_locked_ones_do_not_train(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from luthier.data import streaming
 from luthier.data.prepare import Prepared, prepare
+from luthier.data.stored import Chosen
 from luthier.data.template_library import library_template
 from luthier.errors import InputError
 from luthier.task import Task
@@ -136,3 +138,56 @@ def test_a_task_with_a_template_is_written_and_read_again(tmp_path: Path) -> Non
     made = task(tmp_path, reviews(), phrasing=2, fields={"text": "body"})
     again = Task.from_dict(made.to_dict(), path=made.path)
     assert again.data == made.data
+
+
+@pytest.mark.parametrize(
+    ("template", "kind", "data"),
+    [
+        ("review-sentiment", "classification", {"phrasing": "all"}),
+        ("review-sentiment", "classification", {"phrasing": "labelled", "refused": "skip"}),
+        (
+            "review-sentiment",
+            "classification",
+            {"evaluation_phrasing": "all", "test": "other.jsonl"},
+        ),
+        ("alpaca", "generation", {"phrasing": "all", "split": {"test": 0.3}}),
+        ("text-label", "classification", {}),
+    ],
+)
+def test_a_large_source_is_written_as_a_small_one(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    template: str,
+    kind: str,
+    data: dict[str, Any],
+) -> None:
+    monkeypatch.setenv("LUTHIER_CACHE", str(tmp_path / "cache"))
+    rows = reviews(90)
+    if template != "review-sentiment":
+        rows = [
+            {
+                "instruction": f"say {n}",
+                "output": f"o{n}",
+                "text": f"a text {n}",
+                "label": "xyz"[n % 3],
+            }
+            for n in range(90)
+        ]
+    lines = "".join(json.dumps(row) + "\n" for row in reviews(30, body="kept my feet dry"))
+    (tmp_path / "other.jsonl").write_text(lines)
+    made = task(tmp_path, rows, kind, template=template, **data)
+    if data.get("refused"):
+        with (tmp_path / "t.jsonl").open("a") as file:
+            file.write("{broken\n")
+    small = prepare(made)
+    monkeypatch.setattr(streaming, "LARGE", 0)
+    for _ in range(2):  # read, then from the cache
+        large = prepare(made)
+        assert isinstance(large.splits.train, Chosen)
+        assert large.labels == small.labels
+        assert large.notes == small.notes
+        assert [row.source for row in large.refused.rows] == [
+            row.source for row in small.refused.rows
+        ]
+        for (name, one), (_, other) in zip(small.splits.items(), large.splits.items(), strict=True):
+            assert list(one) == list(other), name

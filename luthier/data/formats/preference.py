@@ -17,6 +17,7 @@ from luthier.data.turns import (
     Turn,
     answer_of,
     answered,
+    asked_and_answered,
     history_turns,
     others,
     plain_prompt,
@@ -31,8 +32,9 @@ _SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
 
 def _detect(sample: Sample) -> bool:
     return sample.most(
-        lambda values: all(
-            isinstance(values.get(name), str | list | dict) for name in ("chosen", "rejected")
+        lambda values: (
+            all(isinstance(values.get(name), str | list | dict) for name in ("chosen", "rejected"))
+            and not asked_and_answered(values)
         )
     )
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from luthier.data.format import FORMATS, Format, Recipe, Sample, Values, by_row, structured
+from luthier.data.turns import asked_and_answered, is_turns
 from luthier.errors import InputError
 
 _RECIPE = Recipe(
@@ -31,7 +32,14 @@ def _is_flat(values: Values) -> bool:
 
 
 def _detect(sample: Sample) -> bool:
-    return sample.most(lambda values: _is_article(values) or _is_flat(values))
+    return sample.most(
+        lambda values: _is_article(values) or (_is_flat(values) and not _converted(values))
+    )
+
+
+def _converted(values: Values) -> bool:
+    talks = (values.get(name) for name in ("messages", "conversations"))
+    return asked_and_answered(values) or any(map(is_turns, talks))
 
 
 def _row(values: Values, source: str) -> list[Values] | Values:
