@@ -12,9 +12,19 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from luthier.data.format import FORMATS, Format, Recipe, Values, Written, detect, named, structured
+from luthier.data.format import (
+    FORMATS,
+    Format,
+    Recipe,
+    Values,
+    Written,
+    detect,
+    named,
+    structured,
+    told,
+)
 from luthier.data.mapping import columns_missing, mapped
-from luthier.data.reading import SourceRow, find_reader, stream_rows
+from luthier.data.reading import Place, SourceRow, find_reader, stream_rows
 from luthier.data.refused import Refused
 from luthier.data.spool import Spool, spool_beside
 from luthier.data.templates import compile_template
@@ -58,6 +68,8 @@ class Converted:
         read_as, written_as: a sentence on what the source was taken for; what was written.
         lost: what could not be kept, and in how many rows (or values).
         refused: rows that could not be used.
+        note: what to know where the file will be told to be of another format than was asked for,
+            by columns that the source had besides; else "".
     """
 
     out: Path
@@ -66,6 +78,7 @@ class Converted:
     written_as: str
     lost: Counter[str]
     refused: Refused
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,11 +166,27 @@ def convert_file(
                 f"{plan.written_as}.",
                 fix=f"The first: {first}",
             )
+        note = _told(spool, out, target) if target else ""
         with reporter.work(f"writing {out.name}", 1) as bar:
             lost = Counter(spool.lost)
             write_atomically(out, lambda part: finish(spool, kind, part, lost))
             bar.advance()
-        return Converted(out, spool.written, plan.read_as, plan.written_as, lost, spool.refused)
+        said = plan.read_as, plan.written_as
+        return Converted(out, spool.written, *said, lost, spool.refused, note)
+
+
+def _told(spool: Spool, out: Path, target: Format) -> str:
+    """What to know where the rows will not be told to be what they were written as."""
+    spool.flush()
+    found = told(spool.read(), Place(str(out), out))
+    if found is not None and found.name == target.name:
+        return ""
+    as_what = found.title if found else "a table"
+    return (
+        f"{out} will be read as {as_what}, by the columns that its rows have besides. To have it "
+        f"read as {target.title}, say `--from {target.name}`, or `data.format: {target.name}` in a "
+        "task."
+    )
 
 
 def _fill(spool: Spool, plan: Plan, kind: FileKind, about: int, reporter: Reporter) -> None:

@@ -9,7 +9,7 @@ rows that tasks and templates can use. What comes out of formats of conversation
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -164,6 +164,18 @@ def detect(
     how = ", as `format` says" if wanted else ""
     sentence = f"{source}: read as {found.title}{how}."
     return Detected(found, sentence, found.recipe(sample) if sample.rows else None, columns)
+
+
+def told(values: Iterable[Values], place: Place) -> Format | None:
+    """What rows are told to be, as those of a file are; None for a plain table.
+
+    Args:
+        values: rows of a table; the first are looked at.
+        place: where they will be read.
+    """
+    rows = itertools.islice(values, SAMPLE_ROWS)
+    sample = Sample(tuple(SourceRow(one, place.shown) for one in rows), place)
+    return _found(sample) if sample.rows else None
 
 
 def shape(place: Place, rows: Iterator[SourceRow], format: str) -> Iterator[SourceRow]:

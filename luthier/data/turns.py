@@ -109,19 +109,20 @@ def _text(content: Any, where: str) -> str:
 
 def prompted(value: Any, where: str) -> list[Turn]:
     """A prompt, given as text or as turns, as turns."""
-    return [turn("user", value)] if _is_text(value) else turns(value, where)
+    return [turn("user", value)] if is_text(value) else turns(value, where)
 
 
 def answered(value: Any, where: str) -> list[Turn]:
     """An answer, given as text, as one turn or as turns, as turns."""
-    if _is_text(value):
+    if is_text(value):
         return [turn("assistant", value)]
     held = structured(value)
     return [one_turn(held, where)] if isinstance(held, dict) else turns(held, where)
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and not isinstance(structured(value), dict | list)
+def is_text(value: Any) -> bool:
+    """Whether a value is text that is no JSON of turns; any other JSON is what somebody says."""
+    return isinstance(value, str) and not (is_turns(value) or is_turn(structured(value)))
 
 
 def plain_prompt(conversation: Sequence[Turn]) -> str | list[Turn]:
@@ -129,7 +130,7 @@ def plain_prompt(conversation: Sequence[Turn]) -> str | list[Turn]:
     if len(conversation) == 1 and conversation[0]["role"] == "user":
         content = conversation[0]["content"]
         # text that reads as turns would be taken for turns
-        if _is_text(content):
+        if is_text(content):
             return str(content)
     return list(conversation)
 
@@ -147,7 +148,7 @@ def answer_of(conversation: Sequence[Turn]) -> tuple[list[Turn], Turn]:
 
 def plain_answer(answer: Turn) -> str | list[Turn]:
     """An answer as text, or as turns where text would be read as such."""
-    return answer["content"] if _is_text(answer["content"]) else [answer]
+    return answer["content"] if is_text(answer["content"]) else [answer]
 
 
 def others(values: dict[str, Any], *used: str) -> dict[str, Any]:

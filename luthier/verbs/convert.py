@@ -69,6 +69,8 @@ def convert(
     print(f"{done.out}: {done.rows:,} rows, {done.written_as}.")
     for what, count in done.lost.most_common():
         print(f"lost: {what} ({count:,})")
+    if done.note:
+        print(f"note: {done.note}")
     show_refused(done.refused, refused)
 
 
@@ -93,6 +95,7 @@ def _document(done: Converted) -> dict[str, object]:
         "read_as": done.read_as,
         "written_as": done.written_as,
         "lost": dict(done.lost),
+        "note": done.note,
         "refused": done.refused.count,
         "reasons": dict(done.refused.reasons),
     }

@@ -160,7 +160,9 @@ def test_columns_are_mapped_to_roles(tmp_path: Path) -> None:
 def test_what_is_lost_is_counted(tmp_path: Path) -> None:
     talk = [turn("user", "a"), {**turn("assistant", "b"), "weight": 0.5}]
     write_rows(tmp_path / "in.jsonl", [{"messages": talk}] * 3)
-    assert convert(tmp_path, "in.jsonl", "o.jsonl", "sharegpt").lost == {"turn weights": 3}
+    assert convert(tmp_path, "in.jsonl", "o.jsonl", "alpaca").lost == {"turn weights": 3}
+    assert not convert(tmp_path, "in.jsonl", "s.jsonl", "sharegpt").lost
+    assert read_rows("s.jsonl", tmp_path, format="auto")[0].values == {"messages": talk}
     assert not convert(tmp_path, "in.jsonl", "p.jsonl", "prompt-completion").lost
 
 

@@ -71,7 +71,9 @@ def _write(values: Values) -> Written:
         "completion": [answer] if "weight" in answer else plain_answer(answer),
         "label": values["label"],
     }
-    return Written({**made, **others(values, "messages", *made)})
+    taken = [name for name in ("prompt", "completion", *_TALKS[1:]) if name in values]
+    lost = tuple(f"the column {name!r}, whose name the format uses itself" for name in taken)
+    return Written({**made, **others(values, *_TALKS, *made)}, lost)
 
 
 def _no_recipe(_: Sample) -> Recipe | None:

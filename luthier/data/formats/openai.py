@@ -19,7 +19,12 @@ def _row(values: Values, source: str) -> Values:
 
 
 def _write(values: Values) -> Written:
-    return Written(values)
+    # beside turns it is read as the first of them
+    if "system" not in values:
+        return Written(values)
+    return Written(
+        others(values, "system"), ("the column 'system', whose name the format uses itself",)
+    )
 
 
 FORMATS.register("openai")(

@@ -19,6 +19,7 @@ from luthier.data.turns import (
     answered,
     asked_and_answered,
     history_turns,
+    is_text,
     others,
     plain_prompt,
     prompted,
@@ -27,6 +28,8 @@ from luthier.data.turns import (
 from luthier.errors import InputError
 
 _PROMPTS = ("prompt", "messages", "conversations", "conversation")
+#: Columns of other formats that may hold the chosen answer again.
+_REPEATS = ("completion", "response", "output")
 _SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
 
 
@@ -68,11 +71,7 @@ def _row(values: Values, source: str) -> Values:
     shared = 0
     while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
         shared += 1
-    before = chosen[:shared]
-    # some data sets repeat the prompt in front of both answers
-    prompt = (
-        prompt if before[: len(prompt)] == prompt[-len(before) :] and before else prompt + before
-    )
+    prompt = _joined(prompt, chosen[:shared])
     if len(chosen) - shared != 1 or len(rejected) - shared != 1:
         raise InputError(
             f"{source}: chosen and rejected differ in more than their last turn.",
@@ -85,6 +84,8 @@ def _row(values: Values, source: str) -> Values:
             "share.",
             fix="Add a column `prompt`.",
         )
+    # the chosen answer may stand in a column of its own, too, as where other formats are written
+    used += [name for name in _REPEATS if _repeats(values.get(name), answers[0])]
     return {
         "messages": [*prompt, answers[0]],
         "chosen": answers[0]["content"],
@@ -93,19 +94,32 @@ def _row(values: Values, source: str) -> Values:
     }
 
 
+def _repeats(value: Any, answer: Turn) -> bool:
+    return bool(value == answer["content"] or structured(value) == [answer])
+
+
+def _joined(prompt: list[Turn], shared: list[Turn]) -> list[Turn]:
+    """The prompt and the turns that both answers begin with; some data sets repeat the prompt, or
+    the end of it, in front of both."""
+    if not shared or prompt[-len(shared) :] == shared:
+        return prompt
+    if shared[: len(prompt)] == prompt or shared[-len(prompt) :] == prompt:
+        return shared
+    return prompt + shared
+
+
 def _turns(value: Any, where: str, prompt: bool) -> list[Turn] | None:
     """The turns of an answer; None for a text that has its prompt in it and no marks of turns."""
-    held = structured(value)
-    if not isinstance(held, str):
-        return answered(held, where)
-    if _SPEAKER.match(held):
-        parts = _SPEAKER.split(held)[1:]
+    if not is_text(value):
+        return answered(value, where)
+    if _SPEAKER.match(value):
+        parts = _SPEAKER.split(value)[1:]
         roles = {"Human": "user", "Assistant": "assistant"}
         return [
             turn(roles[who], said.strip())
             for who, said in zip(parts[::2], parts[1::2], strict=True)
         ]
-    return [turn("assistant", held)] if prompt else None
+    return [turn("assistant", value)] if prompt else None
 
 
 def _cut(chosen: Any, rejected: Any, source: str) -> tuple[list[Turn], list[Turn]]:
@@ -132,11 +146,12 @@ def _write(values: Values) -> Written:
     prompt = plain_prompt(before)
     made: Values = {"prompt": prompt, "chosen": values["chosen"], "rejected": values["rejected"]}
     if isinstance(prompt, list) or any(
-        _SPEAKER.match(made[name]) or not isinstance(structured(made[name]), str)
-        for name in ("chosen", "rejected")
+        _SPEAKER.match(made[name]) or not is_text(made[name]) for name in ("chosen", "rejected")
     ):
         made |= {name: [turn("assistant", values[name])] for name in ("chosen", "rejected")}
-    return Written({**made, **others(values, "messages", *made)})
+    taken = [name for name in ("prompt", "system") if name in values]
+    lost = tuple(f"the column {name!r}, whose name the format uses itself" for name in taken)
+    return Written({**made, **others(values, "messages", "system", *made)}, lost)
 
 
 FORMATS.register("preference")(

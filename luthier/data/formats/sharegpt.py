@@ -27,12 +27,13 @@ def _row(values: Values, source: str) -> Values:
 
 
 def _write(values: Values) -> Written:
-    weighed = any("weight" in turn for turn in values["messages"])
     conversation = [
-        {"from": _NAMES[turn["role"]], "value": turn["content"]} for turn in values["messages"]
+        {"from": _NAMES[turn["role"]], "value": turn["content"], **others(turn, "role", "content")}
+        for turn in values["messages"]
     ]
-    rest = others(values, "messages")
-    return Written({"conversations": conversation, **rest}, ("turn weights",) * weighed)
+    taken = [name for name in (*_COLUMNS, "system") if name in values]
+    lost = tuple(f"the column {name!r}, whose name ShareGPT uses itself" for name in taken)
+    return Written({"conversations": conversation, **others(values, "messages", *taken)}, lost)
 
 
 FORMATS.register("sharegpt")(

@@ -99,6 +99,6 @@ FORMATS.register("squad")(
         detect=_detect,
         read=by_row(_row),
         recipe=_recipe,
-        rank=20,
+        rank=65,  # its columns may stand beside a conversation that was made of them
     )
 )

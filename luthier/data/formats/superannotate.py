@@ -16,6 +16,9 @@ _ABOUT = {"name": "_item_name", "item_category": "_item_category", "folder_name"
 _ASKED = ("input", "prompt", "question", "instruction", "text", "user_prompt", "query")
 _ANSWERED = ("output", "response", "answer", "completion", "label", "category", "rewrite")
 
+#: Columns by which a row says itself what is asked and what is answered.
+_WRITTEN = (("instruction", "input", "output"), ("prompt", "completion"))
+
 
 def _is_item(values: Values) -> bool:
     metadata, data = values.get("metadata"), values.get("data")
@@ -31,8 +34,16 @@ def _has_value(component: Any) -> bool:
     return isinstance(component, dict) and "value" in component
 
 
+def _is_record(values: Values) -> bool:
+    """Whether it is of a csv export, and no conversation that was made of one."""
+    return "_item_name" in values and not (
+        any(is_turns(values.get(name)) for name in ("messages", "conversations"))
+        or any(set(columns) <= set(values) for columns in _WRITTEN)
+    )
+
+
 def _detect(sample: Sample) -> bool:
-    return sample.most(lambda values: _is_item(values) or "_item_name" in values)
+    return sample.most(lambda values: _is_item(values) or _is_record(values))
 
 
 def _row(values: Values, source: str) -> Values:

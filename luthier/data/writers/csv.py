@@ -46,7 +46,11 @@ def _field(value: Any, lost: Counter[str]) -> str:
         return value
     if value is None:
         return ""
-    if not isinstance(value, list | dict):
+    if isinstance(value, list | dict):
+        lost[
+            "the types of lists and objects, which csv holds as JSON text; turns are read again"
+        ] += 1
+    else:
         lost["the types of numbers and truth values, which csv holds as text"] += 1
     return json_text(value)
 
