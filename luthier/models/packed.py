@@ -53,12 +53,22 @@ def packed(model: Any) -> Iterator[bool]:
         yield running
 
 
+def room_for(size: int, available: int) -> bool:
+    """Whether weights of `size` bytes are laid out on a machine with so much free memory: on a
+    processor that oneDNN is made for, where there is plenty."""
+    return (
+        _SPARE * size <= available
+        and platform.machine().lower() in ("x86_64", "amd64")
+        and torch.backends.mkldnn.is_available()
+    )
+
+
 class _Packed:
     def __init__(self, model: Any) -> None:
         self._layers: list[tuple[weakref.ref[Any], _State, Callable[..., Any]]] = []
         found = [module for module in model.modules() if _fits(module)]
         size = sum(module.weight.numel() * module.weight.element_size() for module in found)
-        if not found or _SPARE * size > this_machine().memory_available:
+        if not found or not room_for(size, this_machine().memory_available):
             return
         try:
             with torch.inference_mode():
@@ -94,7 +104,7 @@ class _Packed:
 
 
 def _fits(module: Any) -> bool:
-    """Whether a module is a large plain linear layer on a processor that oneDNN is made for."""
+    """Whether a module is a large plain linear layer."""
     return (
         type(module) is torch.nn.Linear
         and module.weight.device.type == "cpu"
@@ -102,8 +112,6 @@ def _fits(module: Any) -> bool:
         and module.weight.numel() >= _SMALLEST
         and not module.weight.is_inference()  # whose changes nobody counts
         and "forward" not in module.__dict__
-        and platform.machine().lower() in ("x86_64", "amd64")
-        and torch.backends.mkldnn.is_available()
     )
 
 
