@@ -77,7 +77,11 @@ def decide(comparison: Comparison, success: Success) -> Decision:
         if _dead(arm) and arm.result.floor
     ]
     if not candidates:
-        return _none("no arm finished", notes, None)
+        held = [arm.name for arm in comparison.arms if not _dead(arm)]
+        why = "no arm finished"
+        if held and not any(_dead(arm) for arm in comparison.arms):
+            why = f"{wording.listed(held)} can only be compared with, and no other arm was run"
+        return _none(why, notes, None)
     eligible = []
     for arm in candidates:
         violated, remarks = constraints(arm, success)

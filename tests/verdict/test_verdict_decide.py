@@ -157,6 +157,15 @@ def test_the_floor_is_never_deployed():
     assert result.decision == "none"
 
 
+def test_a_floor_alone_is_not_called_unfinished():
+    result = decided([MAJORITY])
+    assert result.decision == "none"
+    assert result.headline == (
+        "None of the arms is good enough: majority can only be compared with, and no other arm "
+        "was run."
+    )
+
+
 def test_too_slow():
     arms = [arm("lora", 190, costs=costs(0.5)), arm("probe", 150, costs=costs(0.01))]
     result = decided(arms, max_seconds_per_answer=0.1)

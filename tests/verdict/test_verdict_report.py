@@ -403,3 +403,14 @@ def test_no_row_makes_it_fail(original: Path, tmp_path_factory: Any, rows: list[
     (run / "data" / "test.jsonl").write_text(written)
     (run / "arms" / "lora" / "predictions.jsonl").write_text(written)
     Page(build_report(run).read_text(encoding="utf-8"))
+
+
+def test_an_arm_that_was_held_against_the_floor_alone(run: Path) -> None:
+    """The sentence on what the test can tell does not speak of arms where there is one."""
+    path = run / "verdict.json"
+    verdict = json.loads(path.read_text())
+    best = next(arm for arm in verdict["arms"] if arm["name"] == verdict["recommendation"])
+    verdict["arms"] = [best, *(arm for arm in verdict["arms"] if arm.get("floor"))]
+    path.write_text(json.dumps(verdict))
+    said = page_of(run).text()
+    assert "This test can tell an arm from the floor by about 9 points." in said
