@@ -31,6 +31,7 @@ from luthier.retrieval.manifest import (
     write_manifest,
     writing,
 )
+from luthier.retrieval.older import opened_by
 from luthier.retrieval.store import CHUNKS, DOCUMENTS, Store, chunk_row
 
 #: Passages that are encoded and written at once; after a kill at most these are encoded again.
@@ -205,32 +206,22 @@ def restore(folder: Path, version: int, *, reopen: bool = False) -> Written:
     Raises:
         InputError: there is no such version, or it would open documents.
     """
-    older = Index(folder, version=version)  # says what is wrong
-    opened = _opened(older.documents(), Index(folder).documents())
-    if opened and not reopen:
-        shown = ", ".join(opened[:5]) + ", ..." * (len(opened) > 5)
-        raise InputError(
-            f"Version {version} is older than labels that close {len(opened)} documents to groups "
-            f"which could read them then: {shown}.",
-            fix="Give --reopen to open them again, or label them anew after it.",
-        )
+    Index(folder, version=version)  # says what is wrong
     with writing(folder):
+        # as it is now: another writer may have closed documents a moment ago
         manifest = read_manifest(folder)
         held = next(change for change in manifest.history if change.version == version)
+        opened = opened_by(folder, manifest, version)
+        if opened and not reopen:
+            shown = ", ".join(opened[:5]) + ", ..." * (len(opened) > 5)
+            raise InputError(
+                f"Version {version} is older than labels that close {len(opened)} documents to "
+                f"groups which could read them then: {shown}.",
+                fix="Give --reopen to open them again, or label them anew after it.",
+            )
         store = Store(folder)
         store.go_back(held.tables)
         return Written(_named(folder, store, manifest, f"restore {version}"), Refused())
-
-
-def _opened(older: list[dict[str, Any]], newer: list[dict[str, Any]]) -> list[str]:
-    """Documents of both that more groups may read in the older one."""
-    now = {one["id"]: frozenset(one["access"]) for one in newer}
-    found = []
-    for one in older:
-        then, groups = frozenset(one["access"]), now.get(one["id"])
-        if groups and (not then or then - groups):  # no groups at all: everybody
-            found.append(str(one["id"]))
-    return found
 
 
 def _change(

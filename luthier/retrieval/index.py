@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from luthier.errors import ModelError
 from luthier.retrieval.fusion import combine, fuse
 from luthier.retrieval.manifest import NAME, Manifest, must_fit, read_manifest
+from luthier.retrieval.older import labels_since
 from luthier.retrieval.passages import OPEN, Mode, Passage, Scope
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Index:
         # together and last: where opening fails, the version of before is whole
         self.manifest, self.version, self._store = manifest, number, store
         self._seen = stamp
-        self._closed_to: dict[frozenset[str], set[str]] = {}
+        self._labels: dict[str, frozenset[str]] | None = None
 
     def refresh(self) -> bool:
         """Read the newest version, if there is a newer one; gives whether there was.
@@ -187,16 +188,13 @@ class Index:
         return None if document in self._closed(scope) else self._store.text_of(document, scope)
 
     def _closed(self, scope: Scope) -> set[str]:
-        """Of an older version, the documents that are closed to the scope in the newest one: going
-        back must not open what was closed since."""
-        from luthier.retrieval.store import Store
-
-        now = self.manifest.now
-        if self.version == now.version:
+        """Of an older version, the documents that were closed to the scope since: going back must
+        not open them."""
+        if self.version == self.manifest.now.version:
             return set()
-        if scope.groups not in self._closed_to:
-            self._closed_to[scope.groups] = Store(self.folder, now.tables).closed_to(scope)
-        return self._closed_to[scope.groups]
+        if self._labels is None:
+            self._labels = labels_since(self.folder, self.manifest, self.version)
+        return {name for name, own in self._labels.items() if own and not own & scope.groups}
 
     def ids(self) -> set[str]:
         """The ids of all documents."""

@@ -136,11 +136,11 @@ class Store:
         table = self._tables[DOCUMENTS]
         return table.search().select(names).limit(table.count_rows() + 1).to_arrow()
 
-    def closed_to(self, scope: Scope) -> set[str]:
-        """The ids of documents that none of the scope's groups may read."""
-        table = self._tables[DOCUMENTS]
-        found = table.search().where(f"NOT {_readable(scope)}").select(["id"])
-        return set(found.limit(table.count_rows() + 1).to_arrow()["id"].to_pylist())
+    def labels(self) -> dict[str, frozenset[str]]:
+        """The groups that may read each document, by id; none for everybody."""
+        held = self._columns(["id", "access"])
+        groups = (frozenset(names) - {EVERYBODY} for names in held["access"].to_pylist())
+        return dict(zip(held["id"].to_pylist(), groups, strict=True))
 
     def text_of(self, document: str, scope: Scope) -> str | None:
         """A document's text, where the scope may read it."""
