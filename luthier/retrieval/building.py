@@ -8,7 +8,7 @@ manifest last, so a reader sees the old version or the new one, and so does ever
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from luthier.errors import InputError
 from luthier.files import hash_of
 from luthier.progress import Reporter
 from luthier.retrieval.chunks import Chunk, Chunking, chunks_of
-from luthier.retrieval.documents import Document, documents_in, read_labels
+from luthier.retrieval.documents import Document, documents_in, name_below, read_labels
 from luthier.retrieval.hostile import suspicions
 from luthier.retrieval.index import ENCODER, Index, needs_lancedb
 from luthier.retrieval.manifest import (
@@ -47,12 +47,14 @@ class Written:
         change: the version that was made, or the last one where nothing changed.
         refused: files that could not be read.
         suspicious: passages that read like instructions to a model, by document.
+        notes: what else there is to tell.
     """
 
     change: Change
     refused: Refused
     suspicious: dict[str, int] = field(default_factory=dict)
     changed: bool = True
+    notes: list[str] = field(default_factory=list)
 
 
 def build(
@@ -243,18 +245,63 @@ def _change(
         wish.must_be(manifest, folder)
         labels = read_labels(Path(manifest.labels)) if manifest.labels else ()
         # ids are paths below what was indexed, so the sources are named as they were
-        found = documents_in(wanted or manifest.sources, Path("/"), labels=labels, refused=refused)
+        before = manifest.sources if action == "add" else ()
+        found = documents_in(
+            wanted or manifest.sources, Path("/"), before=before, labels=labels, refused=refused
+        )
         store = Store(folder)
         # what a killed writer left behind is taken back first
         store.go_back(manifest.now.tables)
-        if action == "add":
-            added = [one for one in wanted if one not in manifest.sources]
-            manifest = manifest.model_copy(update={"sources": [*manifest.sources, *added]})
-        elif wanted:
-            manifest = manifest.model_copy(update={"sources": wanted})
+        known = store.hashes()
+        double = _second_names(manifest.sources, known)
+        if action == "update":
+            sources = _outer(wanted or manifest.sources)
+        else:  # what an older index has stays, so that its second names can be told apart
+            sources = _outer([*manifest.sources, *wanted], kept=manifest.sources)
+        manifest = manifest.model_copy(update={"sources": sources})
         writer = _Writer(folder, store, manifest, loaded, reporter or Reporter())
         sync = action == "update"
-        return writer.write(action, found, store.hashes(), refused or Refused(), sync=sync)
+        done = writer.write(action, found, known, refused or Refused(), sync=sync)
+        if double:
+            done.notes.append(_told_of(double, folder, store.hashes()))
+        return done
+
+
+def _outer(sources: Sequence[str], kept: Sequence[str] = ()) -> list[str]:
+    """The sources without those that an earlier one holds, which are read with that; but for those
+    that are to be kept."""
+    outer: list[str] = []
+    for one in sources:
+        if one in kept or not any(name_below(Path(root), Path(one)) for root in outer):
+            outer.append(one)
+    return list(dict.fromkeys(outer))
+
+
+def _second_names(sources: Sequence[str], known: Collection[str]) -> list[str]:
+    """Ids of files that an earlier source calls otherwise: in indexes of before 2026-11-27, a
+    folder within an indexed one gave its documents names of its own."""
+    found = []
+    for place, source in enumerate(map(Path, sources)):
+        earlier = [Path(one) for one in sources[:place]]
+        around = [r for r in earlier if r.is_relative_to(source) or source.is_relative_to(r)]
+        for name in known if around else ():
+            path = name.partition("#")[0]
+            file = source if source.name == path and source.is_file() else source / path
+            first = next(filter(None, (name_below(root, file) for root in around)), None)
+            if first and first != path and file.is_file():
+                found.append(name)
+    return sorted(found)
+
+
+def _told_of(double: list[str], folder: Path, held: Collection[str]) -> str:
+    shown = ", ".join(double[:5]) + ", ..." * (len(double) > 5)
+    said = f"{len(double)} documents were held under two ids, as a folder within another was added"
+    if set(double) & set(held):
+        return (
+            f"{said}; `luthier index update {folder}` takes the second ones out: {shown}. Labels "
+            "for their first ids do not hold for these."
+        )
+    return f"{said}; the second ones were taken out: {shown}."
 
 
 def signs_in(document: Document, chunk: Chunk) -> list[str]:

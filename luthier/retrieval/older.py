@@ -7,6 +7,7 @@ held it.
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 from luthier.retrieval.manifest import Manifest
@@ -28,7 +29,7 @@ def labels_since(folder: Path, manifest: Manifest, version: int) -> dict[str, fr
     # the last version that held a document is the newest, or one that the next took it out of
     last = [
         change
-        for change, following in zip(later, later[1:], strict=False)
+        for change, following in itertools.pairwise(later)
         if following.removed or following.action.startswith("restore")
     ]
     wanted = set(Store(folder, later[0].tables).labels())

@@ -285,11 +285,14 @@ def _told(done: Written, index: Path, as_json: bool) -> None:
             "changed": done.changed,
             "refused": [vars(row) for row in done.refused.rows],
             "suspicious": done.suspicious,
+            "notes": done.notes,
         }
         _print(document)
         return
     for row in done.refused.rows:
         print(f"left out {row.source}: {row.reason}")
+    for note in done.notes:
+        print(note)
     if not done.changed:
         print(f"{index}: nothing changed; version {change.version}.")
         return
