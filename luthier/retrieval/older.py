@@ -8,17 +8,17 @@ held it.
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 from luthier.retrieval.manifest import Manifest
+from luthier.retrieval.places import Place
 from luthier.retrieval.store import Store
 
 
-def labels_since(folder: Path, manifest: Manifest, version: int) -> dict[str, frozenset[str]]:
+def labels_since(place: Place, manifest: Manifest, version: int) -> dict[str, frozenset[str]]:
     """The groups that may read each document of a version, as it was last labelled.
 
     Args:
-        folder: of the index.
+        place: of the index.
         manifest: as it is now.
         version: one of its versions.
 
@@ -32,22 +32,22 @@ def labels_since(folder: Path, manifest: Manifest, version: int) -> dict[str, fr
         for change, following in itertools.pairwise(later)
         if following.removed or following.action.startswith("restore")
     ]
-    wanted = set(Store(folder, later[0].tables).labels())
+    wanted = set(Store(place, later[0].tables).labels())
     found: dict[str, frozenset[str]] = {}
     for change in (later[-1], *reversed(last)):
         missing = wanted - found.keys()
         if not missing:
             break
-        held = Store(folder, change.tables).labels()
+        held = Store(place, change.tables).labels()
         found |= {name: held[name] for name in missing & held.keys()}
     return found
 
 
-def opened_by(folder: Path, manifest: Manifest, version: int) -> list[str]:
+def opened_by(place: Place, manifest: Manifest, version: int) -> list[str]:
     """The documents that more groups may read in a version than where they were held last."""
-    since = labels_since(folder, manifest, version)
+    since = labels_since(place, manifest, version)
     found = []
-    for name, then in Store(folder, _change(manifest, version)).labels().items():
+    for name, then in Store(place, _change(manifest, version)).labels().items():
         if (own := since[name]) and (not then or then - own):  # no groups at all: everybody
             found.append(name)
     return sorted(found)

@@ -154,14 +154,13 @@ def test_a_folder_around_one_that_is_indexed_keeps_its_ids(home: Path) -> None:
 def test_second_ids_of_an_older_index_are_told_and_taken_out(home: Path) -> None:
     index, encoder = built(home)
     # as it was made before: the folder's documents under names of their own
-    held = read_manifest(home / "index")
-    sources = [*held.sources, str(home / "docs" / "hr")]
-    write_manifest(home / "index", held.model_copy(update={"sources": sources}))
     (home / "pay.md").write_text("Grade seven earns 4200 euros.")
     building.add(home / "index", [str(home / "pay.md")], loaded=encoder)
     (home / "pay.md").unlink()
     held = read_manifest(home / "index")
-    write_manifest(home / "index", held.model_copy(update={"sources": sources}))
+    sources = [held.sources[0], str(home / "docs" / "hr")]
+    with writing(home / "index") as turn:
+        write_manifest(turn, held.model_copy(update={"sources": sources}))
 
     (home / "docs" / "new.txt").write_text("Bikes stand in the yard.")
     done = building.add(home / "index", [str(home / "docs" / "new.txt")], loaded=encoder)
