@@ -28,6 +28,7 @@ from luthier.data.examples import Example, Message, Splits, content_hash
 from luthier.errors import LuthierError, RunError, did_you_mean
 from luthier.files import disk_errors, hash_of, read_json, read_jsonl, write_json, write_jsonl
 from luthier.files import write_text as write_file
+from luthier.retrieval.places import scheme_of
 from luthier.task import Task
 
 if TYPE_CHECKING:
@@ -281,9 +282,12 @@ def anchored(task: Task) -> Task:
         changes["model"] = folder
     if task.documents and (task.folder / task.documents).exists():
         changes["documents"] = str((task.folder / task.documents).absolute())
-    if task.retrieval.labels:
-        labels = str((task.folder / task.retrieval.labels).absolute())
-        changes["retrieval"] = task.retrieval.model_dump(mode="json") | {"labels": labels}
+    for key in ("labels", "index"):
+        where = getattr(task.retrieval, key)
+        if where and not scheme_of(where):
+            held = changes.get("retrieval") or task.retrieval.model_dump(mode="json")
+            absolute_path = str((task.folder / Path(where).expanduser()).absolute())
+            changes["retrieval"] = held | {key: absolute_path}
     changes["forgetting"] = {
         **task.to_dict()["forgetting"],
         "probes": anchored_sources(task.forgetting.probes, task.folder),
@@ -298,13 +302,18 @@ def identity_of(task: Task, splits: Splits, labels: Sequence[str] | None) -> str
         {
             **{key: plain[key] for key in _IDENTITY},
             **{key: plain[key] for key in _ELSEWHERE if plain[key]},
-            **({"retrieval": plain["retrieval"]} if plain["documents"] else {}),
+            **({"retrieval": _kept(plain["retrieval"])} if plain["documents"] else {}),
             "labels": list(labels) if labels else None,
             "seed": task.seed,
             "groups": [example.group for example in splits.test],
             "data": {name: content_hash(examples) for name, examples in splits.items()},
         }
     )
+
+
+def _kept(retrieval: dict[str, Any]) -> dict[str, Any]:
+    """Without `index` where it is not given: runs of before there was one go on."""
+    return {key: v for key, v in retrieval.items() if key != "index" or v is not None}
 
 
 def _self_contained(task: Task, splits: Splits, labels: Sequence[str] | None) -> str:

@@ -260,6 +260,8 @@ class Retrieval(Section):
             the upper bound (`oracle`), for measuring the search, and for training `lora+rag`.
         groups: the access groups that the task's users are in.
         labels: a file that says who may read what (`luthier index build --labels`).
+        index: where the index lies, a folder or an address such as s3://bucket/path, in place of
+            the run's folder; made there where there is none, and else read as it is.
         quarantine: leave out passages that read like instructions to a model.
         least_support: the least share of an answer's content words that passages must hold.
     """
@@ -271,6 +273,7 @@ class Retrieval(Section):
     gold: str | None = Field(default=None, min_length=1)
     groups: tuple[str, ...] = ()
     labels: str | None = Field(default=None, min_length=1)
+    index: str | None = Field(default=None, min_length=1)
     quarantine: bool = False
     least_support: float | None = Field(default=None, ge=0, le=1)
 

@@ -25,6 +25,7 @@ from luthier.retrieval.grounding import (
     support_of,
 )
 from luthier.retrieval.passages import Mode, Passage, Retriever, Scope
+from luthier.retrieval.places import Place, is_index, place_at, scheme_of
 from luthier.task import Task
 
 if TYPE_CHECKING:
@@ -92,9 +93,12 @@ def index_of(
     from luthier.retrieval.index import ENCODER, Index
     from luthier.retrieval.manifest import read_manifest
 
-    folder = arm_folder.parent.parent / INDEX
-    if not (folder / "index.json").is_file():
-        wanted = task.retrieval
+    folder = place_of(task, arm_folder.parent.parent)
+    wanted = task.retrieval
+    if is_index(folder):
+        held = read_manifest(folder)
+        held.must_match(held.encoder, Chunking(wanted.size, wanted.overlap), folder)
+    else:
         labels = task.folder / wanted.labels if wanted.labels else None
         building.build(
             [task.documents or ""],
@@ -106,6 +110,14 @@ def index_of(
             loaded=pool.encoder(ENCODER),
         )
     return Index.open(folder, pool.encoder(read_manifest(folder).encoder))
+
+
+def place_of(task: Task, run_folder: Path) -> Place:
+    """Where the index of a run lies: in its folder, or where `retrieval.index` says."""
+    where = task.retrieval.index
+    if where is None:
+        return place_at(run_folder / INDEX)
+    return place_at(where if scheme_of(where) else task.folder / Path(where).expanduser())
 
 
 def scope_of(task: Task) -> Scope:
@@ -147,10 +159,7 @@ def settled(
     """
     found = read_answer(answer.text, passages)
     extra: dict[str, Any] = {
-        "passages": [
-            {"document": p.document, "start": p.start, "end": p.end, "score": round(p.score, 5)}
-            for p in passages
-        ],
+        "passages": [passage_of(passage) for passage in passages],
         "citations": [cited(citation, passages) for citation in found.citations],
         "abstained": found.abstained,
         "support": found.support,
@@ -163,6 +172,16 @@ def settled(
         text = NOT_FOUND
         extra |= {"abstained": True, "unsupported": found.answer, "citations": []}
     return replace(answer, text=text, extra={**answer.extra, **extra})
+
+
+def passage_of(passage: Passage) -> dict[str, Any]:
+    """A passage that was read as plain values: which span of which document, and its score."""
+    return {
+        "document": passage.document,
+        "start": passage.start,
+        "end": passage.end,
+        "score": round(passage.score, 5),
+    }
 
 
 def cited(citation: Citation, passages: Sequence[Passage]) -> dict[str, Any]:
@@ -187,6 +206,22 @@ def cited(citation: Citation, passages: Sequence[Passage]) -> dict[str, Any]:
         "title": str(held.metadata.get("title") or ""),
         "source": held.source,
     }
+
+
+def look_again(index: Retriever, name: str) -> None:
+    """Read the newest version of an index: while it is served it may be updated.
+
+    Raises:
+        RunError: it cannot be read. An answer from an older version could say what was removed.
+    """
+    refresh = getattr(index, "refresh", None)
+    if refresh is None:
+        return
+    try:
+        refresh()
+    except Exception as error:  # paths of the server are nothing for a client
+        _log.error("the index of %s cannot be read: %s", name, error)
+        raise RunError("The documents cannot be read now; the server's log says why.") from None
 
 
 class GroundedAnswerer(Answerer):
@@ -222,7 +257,7 @@ class GroundedAnswerer(Answerer):
     ) -> list[Answer]:
         """See `Answerer.answer`."""
         began = time.perf_counter()
-        self._look_again()
+        look_again(self.index, self.name)
         scope = self.scope
         if options is not None and options.groups is not None:
             scope = replace(scope, groups=options.groups)
@@ -255,21 +290,6 @@ class GroundedAnswerer(Answerer):
             )
         return said
 
-    def _look_again(self) -> None:
-        """Read the newest version of the index: while it is served it may be updated.
-
-        Raises:
-            RunError: it cannot be read. An answer from an older version could say what was removed.
-        """
-        refresh = getattr(self.index, "refresh", None)
-        if refresh is None:
-            return
-        try:
-            refresh()
-        except Exception as error:  # paths of the server are nothing for a client
-            _log.error("the index of %s cannot be read: %s", self.name, error)
-            raise RunError("The documents cannot be read now; the server's log says why.") from None
-
     def close(self) -> None:
         """See `Answerer.close`."""
         self.inner.close()
@@ -282,10 +302,9 @@ def named_documents(
     where it is one of the index; None where the run has no index."""
     from luthier.retrieval.index import Index
 
-    folder = run_folder / INDEX
-    if not task.documents or not (folder / "index.json").is_file():
+    if not task.documents or not is_index(place_of(task, run_folder)):
         return None
-    index = Index.open(folder)
+    index = Index.open(place_of(task, run_folder))
     known = index.ids()
     column = task.retrieval.gold or ""
     named = [str((example.fields or {}).get(column) or "") for example in examples]

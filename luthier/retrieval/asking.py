@@ -18,6 +18,7 @@ from luthier.retrieval.passages import OPEN, Passage, Scope
 from luthier.retrieval.quoting import nearest_sentence
 
 if TYPE_CHECKING:
+    from luthier.data.examples import Conversation
     from luthier.generation.local import Generator
     from luthier.retrieval.index import Index
 
@@ -71,6 +72,7 @@ def ask(
     about: float = ABOUT,
     least_support: float = LEAST_SUPPORT,
     quote: bool = True,
+    before: Conversation = (),
 ) -> Asked:
     """Ask a model what the documents say.
 
@@ -89,13 +91,17 @@ def ask(
         about: see `ABOUT`; 0 takes any passage for relevant.
         least_support: see `LEAST_SUPPORT`.
         quote: whether a sentence may stand in for the model's words.
+        before: turns that the model reads in front of the question; nothing is searched for them.
+
+    Raises:
+        PromptTooLongError: the question does not fit the model, with a passage beside it.
     """
     passages = index.search(question, k, scope=scope)
     nearest = nearest_sentence(index.encoder, question, passages)
     if nearest is None or nearest[0] < about:
         return _silent("nothing relevant", passages)
     sentence = nearest[1]
-    found = read_answer(written(generator, question, passages, form), passages)
+    found = read_answer(written(generator, question, passages, form, before), passages)
     if found.abstained:
         return _silent("the model says so", passages)
     citations = found.citations
@@ -115,21 +121,39 @@ def ask(
     return Asked(answer, False, citations, support, "", tuple(passages), quoted=not passes)
 
 
-def written(generator: Generator, question: str, passages: Sequence[Passage], form: str) -> str:
+def written(
+    generator: Generator,
+    question: str,
+    passages: Sequence[Passage],
+    form: str,
+    before: Conversation = (),
+) -> str:
     """What the model writes, greedily."""
     from luthier.data.examples import Message
-    from luthier.generation.options import Stopping
+    from luthier.generation.options import PromptTooLongError, Stopping
     from luthier.models.heads import stop_ids
     from luthier.prompts.prompt import Prompt
 
     prompt = Prompt(generator.tokenizer, stop_ids=stop_ids(generator.model))
-    ids = prompt.ask((Message("user", grounded(question, passages, form)),))
+    ids = prompt.ask(
+        (
+            *before,
+            Message("user", grounded(question, passages, form)),
+        )
+    )
     room = int(getattr(generator.model.config, "max_position_embeddings", 2048)) - len(ids)
     kept = list(passages)
     while room < _NEW_TOKENS and len(kept) > 1:  # the last ones are the least like the question
         kept.pop()
-        ids = prompt.ask((Message("user", grounded(question, kept, form)),))
+        ids = prompt.ask(
+            (
+                *before,
+                Message("user", grounded(question, kept, form)),
+            )
+        )
         room = int(getattr(generator.model.config, "max_position_embeddings", 2048)) - len(ids)
+    if room < 1:
+        raise PromptTooLongError(len(ids), len(ids) + room)
     stopping = Stopping(
         ids=prompt.stop_ids, strings=prompt.stop_strings, max_new_tokens=min(_NEW_TOKENS, room)
     )

@@ -7,7 +7,7 @@ manifest last, so a reader sees the old version or the new one, and so does ever
 
 from __future__ import annotations
 
-import shutil
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from luthier.data.refused import Refused
-from luthier.errors import InputError
+from luthier.errors import InputError, RunError
 from luthier.files import hash_of
 from luthier.progress import Reporter
 from luthier.retrieval.chunks import Chunk, Chunking, chunks_of
@@ -26,11 +26,14 @@ from luthier.retrieval.index import ENCODER, Index, needs_lancedb
 from luthier.retrieval.manifest import (
     Change,
     Manifest,
+    Where,
     must_fit,
     read_manifest,
     write_manifest,
-    writing,
 )
+from luthier.retrieval.older import opened_by
+from luthier.retrieval.places import LOCK, TABLES, Place, Turn, place_at
+from luthier.retrieval.sources import outer, second_names, told_of
 from luthier.retrieval.store import CHUNKS, DOCUMENTS, Store, chunk_row
 
 #: Passages that are encoded and written at once; after a kill at most these are encoded again.
@@ -46,17 +49,19 @@ class Written:
         change: the version that was made, or the last one where nothing changed.
         refused: files that could not be read.
         suspicious: passages that read like instructions to a model, by document.
+        notes: what else there is to tell.
     """
 
     change: Change
     refused: Refused
     suspicious: dict[str, int] = field(default_factory=dict)
     changed: bool = True
+    notes: list[str] = field(default_factory=list)
 
 
 def build(
     sources: Sequence[str],
-    out: Path,
+    out: Where,
     *,
     base: Path = Path(),
     encoder: str = ENCODER,
@@ -70,7 +75,7 @@ def build(
 
     Args:
         sources, base: as for `documents_in`.
-        out: a new folder, or one that a killed build left.
+        out: a new folder or address, or one that a killed build left.
         encoder: catalogue name, folder or hub id of the sentence encoder.
         chunking: how documents are cut.
         labels: a file of labels, see `read_labels`.
@@ -85,19 +90,20 @@ def build(
     """
     needs_lancedb()
     chunking = chunking or Chunking()
-    if (out / "index.json").is_file():
-        read_manifest(out).must_match(encoder, chunking, out)
+    place = place_at(out)
+    if place.stamp():
+        read_manifest(place).must_match(encoder, chunking, place)
         raise InputError(
-            f"{out} is an index already.",
-            fix=f"`luthier index update {out}` brings it up to date; or name another folder.",
+            f"{place} is an index already.",
+            fix=f"`luthier index update {place}` brings it up to date; or name another folder.",
         )
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file.", fix="Name another folder.")
-    if out.is_dir() and {p.name for p in out.iterdir()} - {"tables", _SPOOL, ".writing.lock"}:
-        raise InputError(f"{out} is there already and is no index.", fix="Name another folder.")
+    if place.names() - {TABLES, _SPOOL, LOCK}:
+        raise InputError(f"{place} is there already and is no index.", fix="Name another folder.")
     encoder_of = loaded or _load(encoder)
-    with writing(out):
-        store = Store(out)
+    with place.writing() as turn:
+        if place.stamp():
+            raise InputError(f"Another process made {place} meanwhile.", fix="Update that one.")
+        store = Store(place)
         store.create(int(encoder_of.model.config.hidden_size))
         manifest = Manifest(
             encoder=encoder,
@@ -109,7 +115,7 @@ def build(
         found = documents_in(
             sources, base, labels=read_labels(labels) if labels else (), refused=refused
         )
-        writer = _Writer(out, store, manifest, encoder_of, reporter or Reporter())
+        writer = _Writer(place, turn, store, manifest, encoder_of, reporter or Reporter())
         return writer.write("build", found, {}, refused or Refused())
 
 
@@ -126,7 +132,7 @@ class Wish:
     size: int | None = None
     overlap: int | None = None
 
-    def must_be(self, manifest: Manifest, folder: Path) -> None:
+    def must_be(self, manifest: Manifest, folder: Where) -> None:
         """Refuse what the index is not.
 
         Raises:
@@ -141,7 +147,7 @@ class Wish:
 
 
 def add(
-    folder: Path,
+    where: Where,
     sources: Sequence[str],
     *,
     wish: Wish = Wish(),
@@ -151,11 +157,11 @@ def add(
     loaded: Any = None,
 ) -> Written:
     """Put documents into an index; one that is there already is replaced where it changed."""
-    return _change(folder, "add", sources, base, wish, reporter, refused, loaded)
+    return _change(where, "add", sources, base, wish, reporter, refused, loaded)
 
 
 def update(
-    folder: Path,
+    where: Where,
     sources: Sequence[str] = (),
     *,
     wish: Wish = Wish(),
@@ -166,20 +172,21 @@ def update(
 ) -> Written:
     """Make an index what its sources are now (or other sources): new and changed documents are
     put in, and those that are gone are removed."""
-    return _change(folder, "update", sources, base, wish, reporter, refused, loaded)
+    return _change(where, "update", sources, base, wish, reporter, refused, loaded)
 
 
-def remove(folder: Path, ids: Sequence[str]) -> Written:
+def remove(where: Where, ids: Sequence[str]) -> Written:
     """Take documents out, by id.
 
     Raises:
         InputError: there is no such document.
     """
     needs_lancedb()
-    read_manifest(folder)  # a folder that is none gets no lock
-    with writing(folder):
-        manifest = read_manifest(folder)
-        store = Store(folder)
+    place = place_at(where)
+    read_manifest(place)  # a folder that is none gets no lock
+    with place.writing() as turn:
+        manifest = read_manifest(place)
+        store = Store(place)
         store.go_back(manifest.now.tables)
         known = store.hashes()
         for name in ids:
@@ -187,54 +194,51 @@ def remove(folder: Path, ids: Sequence[str]) -> Written:
                 from luthier.errors import did_you_mean
 
                 raise InputError(
-                    f"{folder} has no document {name!r}.", fix=did_you_mean(name, known)
+                    f"{place} has no document {name!r}.", fix=did_you_mean(name, known)
                 )
+        turn.still()
         store.remove(ids)
-        change = _named(folder, store, manifest, "remove", removed=len(set(ids)))
+        removed = len(set(ids))
+        change = _named(
+            place, turn, store, manifest, "remove", len(known) - removed, removed=removed
+        )
         return Written(change, Refused())
 
 
-def restore(folder: Path, version: int, *, reopen: bool = False) -> Written:
+def restore(where: Where, version: int, *, reopen: bool = False) -> Written:
     """Make an older version the one that is read; nothing is lost, it becomes the newest.
 
     Args:
-        folder: of the index.
+        where: the index is.
         version: its number.
         reopen: also where documents become readable for groups that may not read them now.
 
     Raises:
         InputError: there is no such version, or it would open documents.
     """
-    older = Index(folder, version=version)  # says what is wrong
-    opened = _opened(older.documents(), Index(folder).documents())
-    if opened and not reopen:
-        shown = ", ".join(opened[:5]) + ", ..." * (len(opened) > 5)
-        raise InputError(
-            f"Version {version} is older than labels that close {len(opened)} documents to groups "
-            f"which could read them then: {shown}.",
-            fix="Give --reopen to open them again, or label them anew after it.",
-        )
-    with writing(folder):
-        manifest = read_manifest(folder)
+    place = place_at(where)
+    Index(place, version=version)  # says what is wrong
+    with place.writing() as turn:
+        # as it is now: another writer may have closed documents a moment ago
+        manifest = read_manifest(place)
         held = next(change for change in manifest.history if change.version == version)
-        store = Store(folder)
+        opened = opened_by(place, manifest, version)
+        if opened and not reopen:
+            shown = ", ".join(opened[:5]) + ", ..." * (len(opened) > 5)
+            raise InputError(
+                f"Version {version} is older than labels that close {len(opened)} documents to "
+                f"groups which could read them then: {shown}.",
+                fix="Give --reopen to open them again, or label them anew after it.",
+            )
+        store = Store(place)
+        turn.still()
         store.go_back(held.tables)
-        return Written(_named(folder, store, manifest, f"restore {version}"), Refused())
-
-
-def _opened(older: list[dict[str, Any]], newer: list[dict[str, Any]]) -> list[str]:
-    """Documents of both that more groups may read in the older one."""
-    now = {one["id"]: frozenset(one["access"]) for one in newer}
-    found = []
-    for one in older:
-        then, groups = frozenset(one["access"]), now.get(one["id"])
-        if groups and (not then or then - groups):  # no groups at all: everybody
-            found.append(str(one["id"]))
-    return found
+        change = _named(place, turn, store, manifest, f"restore {version}", held.documents)
+        return Written(change, Refused())
 
 
 def _change(
-    folder: Path,
+    where: Where,
     action: str,
     sources: Sequence[str],
     base: Path,
@@ -244,26 +248,35 @@ def _change(
     loaded: Any,
 ) -> Written:
     needs_lancedb()
-    read_manifest(folder)
+    place = place_at(where)
+    read_manifest(place)
     wanted = [str((base / source).resolve()) for source in sources]
-    with writing(folder):
+    with place.writing() as turn:
         # as it is now: another writer may have ended a moment ago
-        manifest = read_manifest(folder)
-        wish.must_be(manifest, folder)
+        manifest = read_manifest(place)
+        wish.must_be(manifest, place)
         labels = read_labels(Path(manifest.labels)) if manifest.labels else ()
         # ids are paths below what was indexed, so the sources are named as they were
-        found = documents_in(wanted or manifest.sources, Path("/"), labels=labels, refused=refused)
-        store = Store(folder)
+        before = manifest.sources if action == "add" else ()
+        found = documents_in(
+            wanted or manifest.sources, Path("/"), before=before, labels=labels, refused=refused
+        )
+        store = Store(place)
         # what a killed writer left behind is taken back first
         store.go_back(manifest.now.tables)
-        if action == "add":
-            added = [one for one in wanted if one not in manifest.sources]
-            manifest = manifest.model_copy(update={"sources": [*manifest.sources, *added]})
-        elif wanted:
-            manifest = manifest.model_copy(update={"sources": wanted})
-        writer = _Writer(folder, store, manifest, loaded, reporter or Reporter())
+        known = store.hashes()
+        double = second_names(manifest.sources, known)
+        if action == "update":
+            sources = outer(wanted or manifest.sources)
+        else:  # what an older index has stays, so that its second names can be told apart
+            sources = outer([*manifest.sources, *wanted], kept=manifest.sources)
+        manifest = manifest.model_copy(update={"sources": sources})
+        writer = _Writer(place, turn, store, manifest, loaded, reporter or Reporter())
         sync = action == "update"
-        return writer.write(action, found, store.hashes(), refused or Refused(), sync=sync)
+        done = writer.write(action, found, known, refused or Refused(), sync=sync)
+        if double:
+            done.notes.append(told_of(double, place, store.hashes()))
+        return done
 
 
 def signs_in(document: Document, chunk: Chunk) -> list[str]:
@@ -273,14 +286,28 @@ def signs_in(document: Document, chunk: Chunk) -> list[str]:
     return list(dict.fromkeys([*document.suspicious, *suspicions(said)]))
 
 
-def _named(folder: Path, store: Store, manifest: Manifest, action: str, **counts: int) -> Change:
-    """Make what the store holds now the version that is read."""
+def _named(
+    place: Place,
+    turn: Turn,
+    store: Store,
+    manifest: Manifest,
+    action: str,
+    documents: int,
+    **counts: int,
+) -> Change:
+    """Make what the store holds now the version that is read, where it holds so many documents."""
     held = store.counts()
+    if held[DOCUMENTS] != documents:
+        raise RunError(
+            f"{place} holds {held[DOCUMENTS]} documents where this writer left {documents}: "
+            "another process wrote to its tables.",
+            fix="Nobody sees what was written. Run it again.",
+        )
     after = manifest.changed(
-        action, store.versions, documents=held[DOCUMENTS], chunks=held[CHUNKS], **counts
+        action, store.versions, documents=documents, chunks=held[CHUNKS], **counts
     )
-    write_manifest(folder, after)
-    shutil.rmtree(folder / _SPOOL, ignore_errors=True)
+    write_manifest(turn, after)
+    place.clear(_SPOOL)
     return after.now
 
 
@@ -300,9 +327,15 @@ class _Writer:
     """One change of an index under way."""
 
     def __init__(
-        self, folder: Path, store: Store, manifest: Manifest, encoder: Any, reporter: Reporter
+        self,
+        place: Place,
+        turn: Turn,
+        store: Store,
+        manifest: Manifest,
+        encoder: Any,
+        reporter: Reporter,
     ) -> None:
-        self.folder, self.store, self.manifest = folder, store, manifest
+        self.place, self.turn, self.store, self.manifest = place, turn, store, manifest
         self._encoder, self.reporter = encoder, reporter
         self.chunking = Chunking(**manifest.chunking)
         self.suspicious: dict[str, int] = {}
@@ -341,13 +374,16 @@ class _Writer:
             # what could not be read this time is not gone
             gone = set(known) - seen if not refused.count else set()
             if gone:
+                self.turn.still()
                 self.store.remove(gone)
                 counts["removed"] = len(gone)
         if action != "build" and not (counts["added"] or counts["updated"] or counts["removed"]):
-            write_manifest(self.folder, self.manifest)  # its sources may be others
+            write_manifest(self.turn, self.manifest)  # its sources may be others
             return Written(self.manifest.now, refused, changed=False)
+        self.turn.still()
         self.store.settle()
-        change = _named(self.folder, self.store, self.manifest, action, **counts)
+        there = len(known) + counts["added"] - counts["removed"]
+        change = _named(self.place, self.turn, self.store, self.manifest, action, there, **counts)
         return Written(change, refused, self.suspicious)
 
     def _rows(self, document: Document) -> list[dict[str, Any]]:
@@ -366,6 +402,7 @@ class _Writer:
             return
         vectors = self._vectors([row["words"] for row in rows])
         replaced = [document.id for document in documents if document.id in known]
+        self.turn.still()
         if replaced:
             self.store.remove(replaced)
         self.store.add(documents, rows, vectors)
@@ -374,21 +411,21 @@ class _Writer:
         """Of the texts, (n, d); those that a killed writer had made already are taken up."""
         if not texts:
             return np.zeros((0, self.manifest.dimension), dtype=np.float32)
-        path = self.folder / _SPOOL / f"{hash_of([self.manifest.encoder, texts])}.npy"
-        if path.is_file():
+        name = f"{_SPOOL}/{hash_of([self.manifest.encoder, texts])}.npy"
+        kept = self.place.read(name)
+        if kept is not None:
             try:
-                kept: np.ndarray[Any, Any] = np.load(path, allow_pickle=False)
-                if kept.shape == (len(texts), self.manifest.dimension):
-                    return kept
-            except (OSError, ValueError):
-                pass  # half written
+                held: np.ndarray[Any, Any] = np.load(io.BytesIO(kept), allow_pickle=False)
+                if held.shape == (len(texts), self.manifest.dimension):
+                    return held
+            except (OSError, ValueError, EOFError):
+                pass  # of another version
         if self._encoder is None:
             self._encoder = _load(self.manifest.encoder)
-        must_fit(self._encoder, self.manifest, self.folder)
+        must_fit(self._encoder, self.manifest, self.place)
         with self.reporter.work("encoding", len(texts)) as bar:
             vectors: np.ndarray[Any, Any] = self._encoder.encode(texts, progress=bar.advance)[0]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part.npy")
-        np.save(part, vectors)
-        part.rename(path)
+        file = io.BytesIO()
+        np.save(file, vectors)
+        self.place.write(name, file.getvalue())
         return vectors

@@ -85,14 +85,19 @@ def documents_in(
     sources: Sequence[str],
     base: Path,
     *,
+    before: Sequence[str] = (),
     labels: Sequence[tuple[str, Mapping[str, Any]]] = (),
     refused: Refused | None = None,
 ) -> Iterator[Document]:
     """The documents of files and folders, in the order of their names.
 
+    A file that several sources hold (a folder, and one within it) is one document, called as the
+    first of them calls it.
+
     Args:
         sources: paths; of a folder every file with a known ending, hidden ones left out.
         base: where relative paths start.
+        before: sources that were read earlier, by which files that they hold are called.
         labels: (pattern of an id, what is so labelled): see `read_labels`. Later ones win.
         refused: takes files and rows that cannot be read; None: the first of them is an error.
 
@@ -101,20 +106,27 @@ def documents_in(
             cannot be read.
     """
     seen: dict[str, str] = {}
-    for source in sources:
+    earlier = [(base / one).resolve() for one in before]
+    here = [(base / one).resolve() for one in sources]
+    for place, source in enumerate(sources):
         count = 0
-        for found in _files(source, base):
+        for file in _files(source, base):
+            if any(name_below(root, file.path) for root in here[:place]):
+                count += 1  # it was read with that
+                continue
+            names = (name_below(root, file.path) for root in earlier)
+            found = replace(file, name=next(filter(None, names), file.name))
             try:
                 for document in _read(found):
                     count += 1
                     labelled = _labelled(document, labels)
                     if labelled.id in seen:
                         raise InputError(
-                            f"{labelled.source} and {seen[labelled.id]} are both called "
+                            f"{found.shown} and {seen[labelled.id]} are both called "
                             f"{labelled.id!r}.",
                             fix="Rename one, or index them under a folder that holds both.",
                         )
-                    seen[labelled.id] = labelled.source
+                    seen[labelled.id] = found.shown
                     yield labelled
             except InputError as error:
                 if refused is None:
@@ -125,6 +137,21 @@ def documents_in(
                 f"{source} holds no document.",
                 fix=f"Known endings: {', '.join(KINDS.names())}.",
             )
+
+
+def name_below(root: Path, file: Path) -> str | None:
+    """What a source calls a file (its path below the folder), or None where it does not hold it.
+
+    Args:
+        root: of the source, resolved.
+        file: below it or not, by its name; links are not followed.
+    """
+    if file == root:
+        return file.name
+    if not file.is_relative_to(root):
+        return None
+    below = file.relative_to(root)
+    return None if any(part.startswith(".") for part in below.parts) else below.as_posix()
 
 
 def read_labels(path: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -168,19 +195,18 @@ def labelled(document: Document, said: Mapping[str, Any], where: str) -> Documen
 
 
 def _files(source: str, base: Path) -> Iterator[Found]:
-    path = base / source
+    path = (base / source).resolve()
     if path.is_file():
         yield Found(path, path.name, source)
         return
     if not path.is_dir():
         raise InputError(f"{source} is not there.", fix="Name a file or a folder of documents.")
-    root = path.resolve()
     for file in sorted(path.rglob("*")):
         below = file.relative_to(path)
         if any(part.startswith(".") for part in below.parts) or not file.is_file():
             continue
         # a link may lead anywhere on the machine
-        if not file.resolve().is_relative_to(root):
+        if not file.resolve().is_relative_to(path):
             continue
         if file.suffix.lower().lstrip(".") in KINDS.names():
             yield Found(file, below.as_posix(), f"{source.rstrip('/')}/{below.as_posix()}")

@@ -9,13 +9,14 @@ A reader sees one version of the index from when it opened it until it calls `re
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luthier.errors import ModelError
 from luthier.retrieval.fusion import combine, fuse
-from luthier.retrieval.manifest import NAME, Manifest, must_fit, read_manifest
+from luthier.retrieval.manifest import Manifest, Where, must_fit, read_manifest
+from luthier.retrieval.older import labels_since
 from luthier.retrieval.passages import OPEN, Mode, Passage, Scope
+from luthier.retrieval.places import Stamp, place_at
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,48 +49,49 @@ class Index:
     """One version of an index (a `Retriever`).
 
     Args:
-        folder: written by `luthier index build`.
+        where: written by `luthier index build`: a folder, or an address such as s3://bucket/path.
         encoder: encodes questions; loaded when it is first needed where None is given.
         version: an older one, by its number; None for the newest.
 
     Raises:
-        InputError: the folder is no index, or has no such version.
+        InputError: it is no index, or has no such version.
         ModelError: LanceDB is not installed.
     """
 
-    def __init__(self, folder: Path, encoder: Any = None, version: int | None = None) -> None:
+    def __init__(self, where: Where, encoder: Any = None, version: int | None = None) -> None:
         needs_lancedb()
-        self.folder = folder
+        self.place = place_at(where)
         self._encoder = encoder
         self._wanted = version
         self.manifest: Manifest
-        self._seen: tuple[int, ...]
+        self._seen: Stamp
         self._store: Store
         self._open()
 
     @classmethod
-    def open(cls, folder: str | Path, encoder: Any = None, version: int | None = None) -> Index:
+    def open(cls, where: Where, encoder: Any = None, version: int | None = None) -> Index:
         """An index, to search in."""
-        return cls(Path(folder), encoder, version)
+        return cls(where, encoder, version)
 
     def _open(self) -> None:
         from luthier.errors import InputError
         from luthier.retrieval.store import Store
 
-        stamp = _stamp(self.folder)  # before it is read: a later one is seen next time
-        manifest = read_manifest(self.folder)
+        stamp = self.place.stamp()  # before it is read: a later one is seen next time
+        manifest = read_manifest(self.place)
         held = {change.version: change for change in manifest.history}
         number = manifest.now.version if self._wanted is None else self._wanted
         if number not in held:
             raise InputError(
-                f"{self.folder} has no version {number}.",
-                fix=f"See `luthier index history {self.folder}`.",
+                f"{self.place} has no version {number}.",
+                fix=f"See `luthier index history {self.place}`.",
             )
-        store = Store(self.folder, held[number].tables)
+        with self.place.told():
+            store = Store(self.place, held[number].tables)
         # together and last: where opening fails, the version of before is whole
         self.manifest, self.version, self._store = manifest, number, store
         self._seen = stamp
-        self._closed_to: dict[frozenset[str], set[str]] = {}
+        self._labels: dict[str, frozenset[str]] | None = None
 
     def refresh(self) -> bool:
         """Read the newest version, if there is a newer one; gives whether there was.
@@ -100,12 +102,12 @@ class Index:
         from luthier.errors import InputError
 
         # not by the version: an index that was deleted and built anew begins at 1 again
-        if self._wanted is not None or _stamp(self.folder) == self._seen:
+        if self._wanted is not None or self.place.stamp() == self._seen:
             return False
-        before, held = self.manifest.now, read_manifest(self.folder)
+        before, held = self.manifest.now, read_manifest(self.place)
         if held.encoder != self.manifest.encoder:
             raise InputError(
-                f"{self.folder} was made anew with the encoder {held.encoder}; it was opened with "
+                f"{self.place} was made anew with the encoder {held.encoder}; it was opened with "
                 f"{self.manifest.encoder}.",
                 fix="Open it again.",
             )
@@ -119,7 +121,7 @@ class Index:
             from luthier.models.encoder import Encoder
 
             self._encoder = Encoder.load(self.manifest.encoder)
-            must_fit(self._encoder, self.manifest, self.folder)
+            must_fit(self._encoder, self.manifest, self.place)
         return self._encoder
 
     def search(
@@ -165,12 +167,13 @@ class Index:
         rerank: bool,
     ) -> list[Passage]:
         deep = max(k, _DEEP)
-        closed = self._closed(scope)
-        words = [] if mode == "vectors" else self._store.by_words(question, deep, scope, closed)
         near = []
-        if mode != "bm25":
-            assert vector is not None
-            near = self._store.by_vector(vector, deep, scope, closed)
+        with self.place.told():
+            closed = self._closed(scope)
+            words = [] if mode == "vectors" else self._store.by_words(question, deep, scope, closed)
+            if mode != "bm25":
+                assert vector is not None
+                near = self._store.by_vector(vector, deep, scope, closed)
         if mode == "hybrid":
             found = combine(words, near)
         else:
@@ -184,23 +187,22 @@ class Index:
 
     def text_of(self, document: str, *, scope: Scope = OPEN) -> str | None:
         """See `Retriever`."""
-        return None if document in self._closed(scope) else self._store.text_of(document, scope)
+        with self.place.told():
+            return None if document in self._closed(scope) else self._store.text_of(document, scope)
 
     def _closed(self, scope: Scope) -> set[str]:
-        """Of an older version, the documents that are closed to the scope in the newest one: going
-        back must not open what was closed since."""
-        from luthier.retrieval.store import Store
-
-        now = self.manifest.now
-        if self.version == now.version:
+        """Of an older version, the documents that were closed to the scope since: going back must
+        not open them."""
+        if self.version == self.manifest.now.version:
             return set()
-        if scope.groups not in self._closed_to:
-            self._closed_to[scope.groups] = Store(self.folder, now.tables).closed_to(scope)
-        return self._closed_to[scope.groups]
+        if self._labels is None:
+            self._labels = labels_since(self.place, self.manifest, self.version)
+        return {name for name, own in self._labels.items() if own and not own & scope.groups}
 
     def ids(self) -> set[str]:
         """The ids of all documents."""
-        return set(self._store.hashes())
+        with self.place.told():
+            return set(self._store.hashes())
 
     def documents(self, groups: Collection[str] | None = None) -> list[dict[str, Any]]:
         """Every document without its text, whoever may read it: for who runs the index.
@@ -209,7 +211,8 @@ class Index:
             groups: leave the metadata out (it may quote the text) of documents that none of these
                 groups may read; None shows all.
         """
-        held = self._store.listed()
+        with self.place.told():
+            held = self._store.listed()
         if groups is None:
             return held
         return [
@@ -222,12 +225,3 @@ class Index:
     def history(self) -> list[Mapping[str, Any]]:
         """Every version, the oldest first."""
         return [change.model_dump(exclude={"tables"}) for change in self.manifest.history]
-
-
-def _stamp(folder: Path) -> tuple[int, ...]:
-    """What tells one index.json from the one that replaces it; nothing where there is none."""
-    try:
-        held = (folder / NAME).stat()
-    except OSError:
-        return ()
-    return held.st_ino, held.st_mtime_ns, held.st_size

@@ -8,21 +8,24 @@ tables that nobody names.
 from __future__ import annotations
 
 import datetime
+import json
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from luthier.errors import InputError
-from luthier.files import read_json, write_json
 from luthier.retrieval.chunks import Chunking
+from luthier.retrieval.places import NAME, Place, Turn, place_at
 
 #: Raised when an older reader could not read what is written.
 FORMAT = 1
-NAME = "index.json"
+
+
+#: A folder, an address, or the place itself.
+Where = str | Path | Place
 
 
 class Change(BaseModel):
@@ -75,7 +78,7 @@ class Manifest(BaseModel):
         change = Change(version=number, time=stamp, action=action, tables=tables, **counts)
         return self.model_copy(update={"history": [*self.history, change]})
 
-    def must_match(self, encoder: str, chunking: Chunking, folder: Path) -> None:
+    def must_match(self, encoder: str, chunking: Chunking, folder: Where) -> None:
         """Refuse another encoder or chunking than the index was made with.
 
         Raises:
@@ -100,7 +103,7 @@ class Manifest(BaseModel):
             )
 
 
-def must_fit(encoder: Any, manifest: Manifest, folder: Path) -> None:
+def must_fit(encoder: Any, manifest: Manifest, folder: Where) -> None:
     """Refuse an encoder whose vectors are of another length: a folder may hold another model than
     it did.
 
@@ -116,53 +119,48 @@ def must_fit(encoder: Any, manifest: Manifest, folder: Path) -> None:
         )
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(where: Where) -> Manifest:
     """The manifest of an index.
 
     Raises:
         InputError: there is none, or of a newer format.
     """
-    path = folder / NAME
-    if not path.is_file():
+    place = place_at(where)
+    data = place.read(NAME)
+    if data is None:
         raise InputError(
-            f"{folder} is no index.", fix=f"Make one: luthier index build DOCUMENTS --out {folder}"
+            f"{place} is no index.", fix=f"Make one: luthier index build DOCUMENTS --out {place}"
         )
-    held = read_json(path)
+    try:
+        held = json.loads(data)
+    except ValueError as error:  # UnicodeDecodeError is one
+        raise InputError(f"{place}/{NAME} is not valid JSON: {error}.") from None
     if isinstance(held, dict) and held.get("luthier_index", 0) > FORMAT:
         raise InputError(
-            f"{folder} was written by a newer version of Luthier.", fix="Update Luthier."
+            f"{place} was written by a newer version of Luthier.", fix="Update Luthier."
         )
     try:
         return Manifest.model_validate(held)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{path} is damaged: {where}: {first['msg']}.") from None
+        at = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{place}/{NAME} is damaged: {at}: {first['msg']}.") from None
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
+def write_manifest(turn: Turn, manifest: Manifest) -> None:
     """Replace it, whole."""
-    write_json(folder / NAME, manifest.model_dump(mode="json"))
+    value = manifest.model_dump(mode="json")
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    turn.replace(text.encode("utf-8", errors="replace"))
 
 
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
+def writing(where: Where) -> AbstractContextManager[Turn]:
     """The only writer of an index, while the block lasts.
 
     Raises:
         InputError: another process writes it.
     """
-    import filelock
-
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / ".writing.lock")
-    try:
-        with lock.acquire(timeout=0):
-            yield
-    except filelock.Timeout:
-        raise InputError(
-            f"Another process is writing {folder}.", fix="Wait for it to end, and try again."
-        ) from None
+    return place_at(where).writing()
 
 
 def plain(values: dict[str, Any]) -> dict[str, Any]:

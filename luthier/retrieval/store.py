@@ -9,12 +9,12 @@ import datetime
 import json
 import logging
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luthier.retrieval.documents import Document
 from luthier.retrieval.manifest import plain
 from luthier.retrieval.passages import Passage, Scope
+from luthier.retrieval.places import Place
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,18 +30,18 @@ _COLUMNS = ["document", "start", "end", "text", "heading", "source", "metadata",
 
 
 class Store:
-    """Both tables of one index folder.
+    """Both tables of one index.
 
     Args:
-        folder: of the index.
+        place: of the index.
         versions: of the tables that are read; None for the newest, to write.
     """
 
-    def __init__(self, folder: Path, versions: dict[str, int] | None = None) -> None:
+    def __init__(self, place: Place, versions: dict[str, int] | None = None) -> None:
         import lancedb
 
         logging.getLogger("lance").setLevel(logging.ERROR)
-        self._db = lancedb.connect(str(folder / "tables"))
+        self._db = lancedb.connect(place.tables, storage_options=place.options)
         self._tables: dict[str, Any] = {}
         names = set(self._db.list_tables().tables)
         for name in (CHUNKS, DOCUMENTS):
@@ -136,11 +136,11 @@ class Store:
         table = self._tables[DOCUMENTS]
         return table.search().select(names).limit(table.count_rows() + 1).to_arrow()
 
-    def closed_to(self, scope: Scope) -> set[str]:
-        """The ids of documents that none of the scope's groups may read."""
-        table = self._tables[DOCUMENTS]
-        found = table.search().where(f"NOT {_readable(scope)}").select(["id"])
-        return set(found.limit(table.count_rows() + 1).to_arrow()["id"].to_pylist())
+    def labels(self) -> dict[str, frozenset[str]]:
+        """The groups that may read each document, by id; none for everybody."""
+        held = self._columns(["id", "access"])
+        groups = (frozenset(names) - {EVERYBODY} for names in held["access"].to_pylist())
+        return dict(zip(held["id"].to_pylist(), groups, strict=True))
 
     def text_of(self, document: str, scope: Scope) -> str | None:
         """A document's text, where the scope may read it."""

@@ -6,17 +6,27 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from luthier.errors import InputError
+from luthier.retrieval.places import is_index, scheme_of
 from luthier.serving.servable import Servable
 
+#: Who reads the documents of an index where no model is named.
+READER = "smollm2-135m-instruct"
 
-def offer(name: str) -> tuple[dict[str, Callable[[], Servable]], str]:
+
+def offer(
+    name: str, model: str | None = None, quarantine: bool = False
+) -> tuple[dict[str, Callable[[], Servable]], str]:
     """Loaders by model name, and the name of the default.
 
     Args:
         name: a run folder (default: the recommended arm), the folder of a training stage, a
-            catalogue name, a folder or a hub id.
+            catalogue name, a folder or a hub id; or an index, a folder or an address.
+        model: who reads the documents of an index.
+        quarantine: of an index: leave out passages that read like instructions to a model.
 
     Raises:
+        InputError: `model` or `quarantine` for what is no index; an address without an index.
         RunError: a run without a verdict, or without an arm that finished.
         ModelError: no such model.
     """
@@ -26,6 +36,13 @@ def offer(name: str) -> tuple[dict[str, Callable[[], Servable]], str]:
     from luthier.models.pool import ModelPool
     from luthier.runs import Run
 
+    if scheme_of(name) or is_index(name):
+        return _documents(name, model or READER, quarantine)
+    if model is not None or quarantine:
+        raise InputError(
+            f"--model and --quarantine are for an index, which {name} is not.",
+            fix=f"Leave them out, or make one: luthier index build DOCUMENTS --out {name}",
+        )
     folder = Path(name)
     if (folder / "manifest.json").is_file():
         run = Run.open(folder)
@@ -39,6 +56,31 @@ def offer(name: str) -> tuple[dict[str, Callable[[], Servable]], str]:
     if not (folder / "model" / "prompt.json").is_file() and not (folder / "prompt.json").is_file():
         resolve(name)  # a name that nothing answers to is told at once
     return {shown: lambda: open_any(name, ModelPool()).answerer}, shown
+
+
+def _documents(
+    name: str, model: str, quarantine: bool
+) -> tuple[dict[str, Callable[[], Servable]], str]:
+    """An index, called as the last part of its place."""
+    from luthier.models.loading import resolve
+    from luthier.models.pool import ModelPool
+    from luthier.retrieval.index import Index
+    from luthier.retrieval.passages import Scope
+    from luthier.serving.documents import IndexAnswerer
+
+    index = Index.open(name)
+    shown = str(index.place).rstrip("/").rpartition("/")[2] or "index"
+    if not scheme_of(name):
+        shown = Path(name).resolve().name or "index"
+    if not Path(model).is_dir():
+        resolve(model)
+
+    def load() -> Servable:
+        generator = ModelPool(Path()).generator(model)
+        _ = index.encoder  # now, and not with the first question
+        return IndexAnswerer(shown, index, generator, Scope(quarantine=quarantine))
+
+    return {shown: load}, shown
 
 
 def groups_of(name: str) -> frozenset[str]:

@@ -53,12 +53,13 @@ def context_of(answer: Answer) -> dict[str, Any] | None:
     It stands beside "content" in the message, and in the last delta of a stream, as Azure OpenAI
     has it for answers over one's own data: "citations" (`luthier.arms.grounded.cited`; each was
     looked up in the index as it was when the answer was written), "abstained", "support" (the
-    share of the answer's words that a passage holds), "passages" (that the model read) and
-    "index_version".
+    share of the answer's words that a passage holds), "passages" (that the model read),
+    "index_version", and of an index without a run "quoted" (whether the answer is a sentence of a
+    document, in place of the model's own words).
     """
     if "citations" not in answer.extra:
         return None
-    names = ("citations", "abstained", "support", "passages", "index_version")
+    names = ("citations", "abstained", "support", "quoted", "passages", "index_version")
     return {name: answer.extra[name] for name in names if name in answer.extra}
 
 

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from luthier.verbs.index import Groups, On, Quarantine, Where, scope_of
+from luthier.verbs.index import Folder, Groups, On, Quarantine, Where, scope_of
 from luthier.verbs.options import Json
 
 
 def ask(
-    index: Annotated[Path, typer.Argument(metavar="INDEX", help="The folder of an index.")],
+    index: Folder,
     question: Annotated[str, typer.Argument(help="What you want to know.")],
     model: Annotated[
         str, typer.Option(help="Who reads: a catalogue name, folder, run or hub id.")

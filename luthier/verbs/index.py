@@ -23,7 +23,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Folder = Annotated[Path, typer.Argument(metavar="INDEX", help="The folder of an index.")]
+#: Text, as a path would make one slash of the two of s3://
+Folder = Annotated[
+    str, typer.Argument(metavar="INDEX", help="The folder of an index, or s3://bucket/path.")
+]
 Skip = Annotated[
     bool, typer.Option("--skip-bad", help="Go on past files that cannot be read, and list them.")
 ]
@@ -51,7 +54,9 @@ Quarantine = Annotated[
 @app.command()
 def build(
     documents: Annotated[list[str], typer.Argument(metavar="DOCUMENTS...", help="Files, folders.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder for the index.")],
+    out: Annotated[
+        str, typer.Option(metavar="DIR", help="A new folder for the index, or s3://bucket/path.")
+    ],
     encoder: Encoder = None,
     size: Size = None,
     overlap: Overlap = None,
@@ -209,7 +214,9 @@ def history(index: Folder, as_json: Json = False) -> None:
     for name in names:
         table.add_column("passages" if name == "chunks" else name)
     for change in held:
-        table.add_row(*(str(change[name]) for name in names))
+        # the day and the minute fit a narrow window; --json has it all
+        shown = {**change, "time": str(change["time"])[:16].replace("T", " ")}
+        table.add_row(*(str(shown[name]) for name in names))
     out.print(table)
 
 
@@ -277,7 +284,7 @@ def scope_of(
     return Scope(frozenset(groups or ()), day, pairs, quarantine)
 
 
-def _told(done: Written, index: Path, as_json: bool) -> None:
+def _told(done: Written, index: str, as_json: bool) -> None:
     change = done.change
     if as_json:
         document = {
@@ -285,11 +292,14 @@ def _told(done: Written, index: Path, as_json: bool) -> None:
             "changed": done.changed,
             "refused": [vars(row) for row in done.refused.rows],
             "suspicious": done.suspicious,
+            "notes": done.notes,
         }
         _print(document)
         return
     for row in done.refused.rows:
         print(f"left out {row.source}: {row.reason}")
+    for note in done.notes:
+        print(note)
     if not done.changed:
         print(f"{index}: nothing changed; version {change.version}.")
         return

@@ -1,4 +1,4 @@
-"""`luthier serve`: a run's arms, a training stage or a model behind an OpenAI-compatible API."""
+"""`luthier serve`: arms of a run, a stage, a model or an index behind an OpenAI-compatible API."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ import typer
 
 def serve(
     name: Annotated[
-        str, typer.Argument(metavar="RUN_OR_MODEL", help="A run, a training stage or a model.")
+        str,
+        typer.Argument(
+            metavar="RUN_OR_MODEL",
+            help="A run, a training stage, a model; or an index of documents.",
+        ),
     ],
     port: Annotated[int, typer.Option(help="Where to listen.")] = 8000,
     host: Annotated[str, typer.Option(help="Which address to listen on.")] = "127.0.0.1",
@@ -28,12 +32,24 @@ def serve(
             "may be repeated.",
         ),
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Of an index: who reads; a catalogue name, folder or hub id."),
+    ] = None,
+    quarantine: Annotated[
+        bool,
+        typer.Option(
+            "--quarantine", help="Of an index: leave out passages that speak to the model."
+        ),
+    ] = False,
     keys: Annotated[
         Path | None,
         typer.Option(metavar="FILE.yaml", help="Several keys, each with its groups."),
     ] = None,
 ) -> None:
     """Serve a run's recommended arm (or any of its arms by name) as an OpenAI-compatible API.
+
+    An index of documents is served without a run: it answers as `luthier ask` does.
 
     Arms that read documents say what an answer rests on in `message.context`, and read the index
     as it is when they are asked. What may be read is decided here; a request may only name fewer
@@ -50,7 +66,7 @@ def serve(
             "--keys says which keys there are, and the groups of each.",
             fix="Leave --api-key, LUTHIER_API_KEY and --group out.",
         )
-    servables, default = offer(name)
+    servables, default = offer(name, model, quarantine)
     given: Mapping[str, Collection[str] | None] | None = None
     own = frozenset(group) if group else groups_of(name)
     if keys is not None:

@@ -15,7 +15,7 @@ from luthier.retrieval import building
 from luthier.retrieval.chunks import Chunking
 from luthier.retrieval.fusion import combine, fuse
 from luthier.retrieval.index import Index
-from luthier.retrieval.manifest import read_manifest, writing
+from luthier.retrieval.manifest import read_manifest, write_manifest, writing
 from luthier.retrieval.passages import Mode, Passage, Scope
 
 MODES: tuple[Mode, ...] = ("hybrid", "rrf", "bm25", "vectors")
@@ -121,6 +121,56 @@ def test_add_replaces_and_keeps_the_rest(home: Path) -> None:
     index.refresh()
     assert "gone" in index.search("printer", 1)[0].text
     assert len(index.documents()) == 4
+
+
+def test_a_folder_within_one_that_is_indexed_keeps_its_ids(home: Path) -> None:
+    index, encoder = built(home)
+    before = index.ids()
+    for source in ("docs/hr", "docs/hr/pay.md", "docs/printer.txt", "docs"):
+        done = building.add(home / "index", [str(home / source)], loaded=encoder)
+        assert not done.changed and not done.notes, source
+    (home / "docs" / "hr" / "pay.md").write_text("---\naccess: [hr]\n---\nGrade seven is gone.")
+    (home / "docs" / "hr" / "rows.jsonl").write_text('{"id": "a", "text": "Leave is 30 days."}\n')
+    done = building.add(home / "index", [str(home / "docs" / "hr")], loaded=encoder)
+    assert (done.change.added, done.change.updated) == (1, 1)
+    index.refresh()
+    assert index.ids() == before | {"hr/rows.jsonl#a"}
+    assert not building.update(home / "index", loaded=encoder).changed
+    assert read_manifest(home / "index").sources == [str(home / "docs")]
+
+
+def test_a_folder_around_one_that_is_indexed_keeps_its_ids(home: Path) -> None:
+    encoder = WordEncoder()
+    building.build([str(home / "docs" / "hr")], home / "index", loaded=encoder)
+    building.add(home / "index", [str(home / "docs")], loaded=encoder)
+    names = {"pay.md", "canteen.txt", "printer.txt", "old.md"}
+    assert Index.open(home / "index", encoder).ids() == names
+    assert not building.update(home / "index", loaded=encoder).changed
+    # both at once, in either order: each file once, as the first source calls it
+    building.build([str(home / "docs"), str(home / "docs/hr")], home / "two", loaded=encoder)
+    assert Index.open(home / "two", encoder).ids() == names - {"pay.md"} | {"hr/pay.md"}
+
+
+def test_second_ids_of_an_older_index_are_told_and_taken_out(home: Path) -> None:
+    index, encoder = built(home)
+    # as it was made before: the folder's documents under names of their own
+    (home / "pay.md").write_text("Grade seven earns 4200 euros.")
+    building.add(home / "index", [str(home / "pay.md")], loaded=encoder)
+    (home / "pay.md").unlink()
+    held = read_manifest(home / "index")
+    sources = [held.sources[0], str(home / "docs" / "hr")]
+    with writing(home / "index") as turn:
+        write_manifest(turn, held.model_copy(update={"sources": sources}))
+
+    (home / "docs" / "new.txt").write_text("Bikes stand in the yard.")
+    done = building.add(home / "index", [str(home / "docs" / "new.txt")], loaded=encoder)
+    assert "luthier index update" in done.notes[0] and "pay.md" in done.notes[0]
+    done = building.update(home / "index", loaded=encoder)
+    assert done.change.removed == 1 and "were taken out: pay.md" in done.notes[0]
+    index.refresh()
+    assert "pay.md" not in index.ids() and "hr/pay.md" in index.ids()
+    assert read_manifest(home / "index").sources == [str(home / "docs")]
+    assert not building.update(home / "index", loaded=encoder).notes
 
 
 def test_remove_and_go_back(home: Path) -> None:

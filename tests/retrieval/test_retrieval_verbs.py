@@ -131,3 +131,31 @@ def test_an_older_version_opens_nothing_that_is_closed_now(capsys: Capture, home
     assert "zanzibar" in luthier(capsys, "index", "search", "x", "plan zanzibar")[1]
     # what is open still is found there
     assert open_now[:20] in luthier(capsys, "index", "search", "x", "canteen", "--version", 1)[1]
+
+
+@pytest.mark.parametrize("gone", ["restored before it", "removed"])
+def test_what_was_closed_stays_closed_where_the_newest_version_lacks_it(
+    capsys: Capture, home: Path, gone: str
+) -> None:
+    assert luthier(capsys, "index", "build", "my docs", "--out", "x")[0] == 0
+    plans = home / "my docs" / "plans.md"
+    plans.write_text("Plan zanzibar begins in May.")
+    assert luthier(capsys, "index", "update", "x")[0] == 0  # version 2: open
+    plans.write_text("---\naccess: [board]\n---\nPlan zanzibar begins in May.")
+    assert luthier(capsys, "index", "update", "x")[0] == 0  # version 3: closed
+    take_out = ("restore", "x", 1) if gone == "restored before it" else ("remove", "x", "plans.md")
+    assert luthier(capsys, "index", *take_out)[0] == 0  # version 4: without it
+    for mode in ("hybrid", "bm25", "vectors", "rrf"):
+        words = ("index", "search", "x", "plan zanzibar", "--version", 2, "--mode", mode)
+        assert "zanzibar" not in luthier(capsys, *words)[1]
+        assert "zanzibar" in luthier(capsys, *words, "--group", "board")[1]
+    code, _, err = luthier(capsys, "index", "restore", "x", 2)
+    assert code == 2 and "plans.md" in err and "--reopen" in err
+    assert luthier(capsys, "index", "restore", "x", 3)[0] == 0  # closed as it was: no question
+    assert luthier(capsys, "index", "remove", "x", "plans.md")[0] == 0
+    assert luthier(capsys, "index", "restore", "x", 2, "--reopen")[0] == 0
+    assert "zanzibar" in luthier(capsys, "index", "search", "x", "plan zanzibar")[1]
+    # opened again with intent, it is open in the version where it was
+    assert luthier(capsys, "index", "restore", "x", 1)[0] == 0
+    assert "zanzibar" in luthier(capsys, "index", "search", "x", "plan", "--version", 2)[1]
+    assert luthier(capsys, "index", "restore", "x", 2)[0] == 0
