@@ -44,8 +44,13 @@ WORK = {
         *("split", "IN", "--out", "OUT", "--input", "text", "--stratify", "label"),
         *("--group", "customer"),
     ),
+    "split by time": ("split", "IN", "--out", "OUT", "--input", "text", "--time", "customer"),
+    "split with a lock": ("split", "IN", "--out", "OUT", "--input", "text", "--lock", "OUT.lock"),
     "split into 5 folds": ("split", "IN", "--out", "OUT", "--input", "text", "--folds", "5"),
     "mix with itself": ("mix", "a=IN", "b=JSONL", "--cap", "1000", "--out", "OUT.jsonl"),
+    "templates": (
+        *("templates", "build", "IN", "--templates", "text-label", "--out", "OUT.jsonl"),
+    ),
 }
 
 

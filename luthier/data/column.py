@@ -78,7 +78,7 @@ class scratch_errors:  # noqa: N801  (a context manager, read like a function)
             raise RunError(
                 f"Temporary files could not be written to {_folder()}: {error.strerror or error}.",
                 fix="Free some space there, or set TMPDIR to a folder on a disk with more "
-                "(sorting a million rows takes about 1 GB).",
+                "(a million rows of 20 words take about 0.5 GB).",
             ) from error
 
 
