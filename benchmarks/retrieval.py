@@ -43,17 +43,42 @@ def squad(data: Path) -> tuple[list[dict[str, str]], list[tuple[str, str]]]:
     return list(rows.values()), asked
 
 
-def measures(found: Sequence[Sequence[str]], wanted: Sequence[str]) -> dict[str, float]:
-    """Recall@1/5/10, MRR@10 and nDCG@10 where each question has one right document."""
-    ranks = [
-        row[:10].index(gold) + 1 if gold in row[:10] else 0
-        for row, gold in zip(found, wanted, strict=True)
-    ]
+def measures(
+    found: Sequence[Sequence[str]], wanted: Sequence[str]
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Recall@1/5/10, MRR@10 and nDCG@10 of every question; each has one right document."""
+    ranks = np.array(
+        [
+            row[:10].index(gold) + 1 if gold in row[:10] else np.inf
+            for row, gold in zip(found, wanted, strict=True)
+        ]
+    )
     return {
-        **{f"recall@{k}": float(np.mean([0 < rank <= k for rank in ranks])) for k in (1, 5, 10)},
-        "mrr@10": float(np.mean([1 / rank if rank else 0.0 for rank in ranks])),
-        "ndcg@10": float(np.mean([1 / np.log2(rank + 1) if rank else 0.0 for rank in ranks])),
+        **{f"recall@{k}": (ranks <= k).astype(float) for k in (1, 5, 10)},
+        "mrr@10": 1 / ranks,
+        "ndcg@10": 1 / np.log2(ranks + 1),
     }
+
+
+def interval(values: np.ndarray[Any, Any], draws: int = 5000) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the mean over questions."""
+    numbers = np.random.default_rng(0)
+    count = len(values)
+    means = [values[numbers.integers(count, size=count)].mean() for _ in range(draws)]
+    low, high = np.percentile(means, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def differences(said: dict[str, dict[str, np.ndarray[Any, Any]]]) -> None:
+    """What is claimed of pairs, on the same questions."""
+    for one, other in (
+        ("hybrid", "bm25"),
+        ("hybrid", "vectors"),
+        ("bm25", "bm25s (stemmed)"),
+    ):
+        apart = said[one]["ndcg@10"] - said[other]["ndcg@10"]
+        low, high = interval(apart)
+        print(f"nDCG@10, {one} - {other}: {apart.mean():+.4f} ({low:+.4f} to {high:+.4f})")
 
 
 def quality(given: argparse.Namespace) -> None:
@@ -84,12 +109,13 @@ def quality(given: argparse.Namespace) -> None:
             ("reciprocal ranks", {"mode": "rrf"}),
             ("hybrid + reranker", {"mode": "hybrid", "rerank": True}),
         ]
+        said: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
         for name, how in ways:
             if how.get("rerank"):  # slow: a few hundred questions say enough
                 questions, wanted = questions[: given.reranked], wanted[: given.reranked]
                 name += f", first {len(questions)}"
                 compared = index.search_many(questions, 10)
-                show(
+                said[f"hybrid, first {len(questions)}"] = show(
                     f"hybrid, first {len(questions)}",
                     [[p.document.split("#")[1] for p in one] for one in compared],
                     wanted,
@@ -98,7 +124,8 @@ def quality(given: argparse.Namespace) -> None:
             began = time.perf_counter()
             found = index.search_many(questions, 10, **how)
             spent = (time.perf_counter() - began) / len(questions)
-            show(name, [[p.document.split("#")[1] for p in one] for one in found], wanted, spent)
+            ids = [[p.document.split("#")[1] for p in one] for one in found]
+            said[name] = show(name, ids, wanted, spent)
     texts = [f"{row['title']}\n{row['text']}" for row in rows]
     began = time.perf_counter()
     peer = bm25s.BM25(k1=1.2, b=0.75)
@@ -109,7 +136,9 @@ def quality(given: argparse.Namespace) -> None:
     asked_tokens = bm25s.tokenize(questions, stopwords="en", stemmer=stem, show_progress=False)
     places, _ = peer.retrieve(asked_tokens, k=10, show_progress=False)
     spent = (time.perf_counter() - began) / len(questions)
-    show("bm25s (stemmed)", [[rows[i]["id"] for i in row] for row in places], wanted, spent)
+    name = "bm25s (stemmed)"
+    said[name] = show(name, [[rows[i]["id"] for i in row] for row in places], wanted, spent)
+    differences(said)
 
 
 def stemmer() -> Any:
@@ -121,12 +150,19 @@ def stemmer() -> Any:
     return Stemmer.Stemmer("english")
 
 
-def show(name: str, found: list[list[str]], wanted: list[str], spent: float) -> None:
+def show(
+    name: str, found: list[list[str]], wanted: list[str], spent: float
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Print a row of the table; what every question got."""
     said = measures(found, wanted)
+    low, high = interval(said["ndcg@10"])
     print(
-        f"{name:28}" + "".join(f"{value:13.4f}" for value in said.values()) + f"{spent:13.4f}",
+        f"{name:28}"
+        + "".join(f"{value.mean():13.4f}" for value in said.values())
+        + f"{spent:13.4f}   nDCG@10 {low:.3f} to {high:.3f}",
         flush=True,
     )
+    return said
 
 
 def scale(given: argparse.Namespace) -> None:
