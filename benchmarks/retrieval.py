@@ -91,6 +91,21 @@ def quality(given: argparse.Namespace) -> None:
     rows, asked = squad(given.data)
     asked = random.Random(0).sample(asked, min(given.questions, len(asked)))
     questions, wanted = [q for q, _ in asked], [gold for _, gold in asked]
+    print(f"{len(questions)} questions")
+    columns = ("", "recall@1", "recall@5", "recall@10", "mrr@10", "ndcg@10", "s a question")
+    print(("{:28}" + "{:>13}" * 6).format(*columns))
+    said: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
+    texts = [f"{row['title']}\n{row['text']}" for row in rows]
+    began = time.perf_counter()
+    peer = bm25s.BM25(k1=1.2, b=0.75)
+    stem = stemmer()
+    tokens = bm25s.tokenize(texts, stopwords="en", stemmer=stem, show_progress=False)
+    peer.index(tokens, show_progress=False)
+    asked_tokens = bm25s.tokenize(questions, stopwords="en", stemmer=stem, show_progress=False)
+    places, _ = peer.retrieve(asked_tokens, k=10, show_progress=False)
+    spent = (time.perf_counter() - began) / len(questions)
+    name = "bm25s (stemmed)"
+    said[name] = show(name, [[rows[i]["id"] for i in row] for row in places], wanted, spent)
     with tempfile.TemporaryDirectory() as home:
         source = Path(home) / "squad.jsonl"
         source.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
@@ -99,9 +114,6 @@ def quality(given: argparse.Namespace) -> None:
         building.build([str(source)], Path(home) / "index", chunking=Chunking(20_000, 0))
         print(f"{len(rows)} documents indexed in {time.perf_counter() - began:.0f} s")
         index = Index.open(Path(home) / "index")
-        print(f"{len(questions)} questions")
-        head = ("", "recall@1", "recall@5", "recall@10", "mrr@10", "ndcg@10", "s a question")
-        print(("{:28}" + "{:>13}" * 6).format(*head))
         ways: list[tuple[str, dict[str, Any]]] = [
             ("bm25", {"mode": "bm25"}),
             ("vectors", {"mode": "vectors"}),
@@ -109,9 +121,10 @@ def quality(given: argparse.Namespace) -> None:
             ("reciprocal ranks", {"mode": "rrf"}),
             ("hybrid + reranker", {"mode": "hybrid", "rerank": True}),
         ]
-        said: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
         for name, how in ways:
-            if how.get("rerank"):  # slow: a few hundred questions say enough
+            if how.get("rerank"):
+                differences(said)
+                # slow: a few hundred questions say enough
                 questions, wanted = questions[: given.reranked], wanted[: given.reranked]
                 name += f", first {len(questions)}"
                 compared = index.search_many(questions, 10)
@@ -126,19 +139,6 @@ def quality(given: argparse.Namespace) -> None:
             spent = (time.perf_counter() - began) / len(questions)
             ids = [[p.document.split("#")[1] for p in one] for one in found]
             said[name] = show(name, ids, wanted, spent)
-    texts = [f"{row['title']}\n{row['text']}" for row in rows]
-    began = time.perf_counter()
-    peer = bm25s.BM25(k1=1.2, b=0.75)
-    stem = stemmer()
-    tokens = bm25s.tokenize(texts, stopwords="en", stemmer=stem, show_progress=False)
-    peer.index(tokens, show_progress=False)
-    questions, wanted = [q for q, _ in asked], [gold for _, gold in asked]
-    asked_tokens = bm25s.tokenize(questions, stopwords="en", stemmer=stem, show_progress=False)
-    places, _ = peer.retrieve(asked_tokens, k=10, show_progress=False)
-    spent = (time.perf_counter() - began) / len(questions)
-    name = "bm25s (stemmed)"
-    said[name] = show(name, [[rows[i]["id"] for i in row] for row in places], wanted, spent)
-    differences(said)
 
 
 def stemmer() -> Any:
