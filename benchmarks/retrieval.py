@@ -43,17 +43,42 @@ def squad(data: Path) -> tuple[list[dict[str, str]], list[tuple[str, str]]]:
     return list(rows.values()), asked
 
 
-def measures(found: Sequence[Sequence[str]], wanted: Sequence[str]) -> dict[str, float]:
-    """Recall@1/5/10, MRR@10 and nDCG@10 where each question has one right document."""
-    ranks = [
-        row[:10].index(gold) + 1 if gold in row[:10] else 0
-        for row, gold in zip(found, wanted, strict=True)
-    ]
+def measures(
+    found: Sequence[Sequence[str]], wanted: Sequence[str]
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Recall@1/5/10, MRR@10 and nDCG@10 of every question; each has one right document."""
+    ranks = np.array(
+        [
+            row[:10].index(gold) + 1 if gold in row[:10] else np.inf
+            for row, gold in zip(found, wanted, strict=True)
+        ]
+    )
     return {
-        **{f"recall@{k}": float(np.mean([0 < rank <= k for rank in ranks])) for k in (1, 5, 10)},
-        "mrr@10": float(np.mean([1 / rank if rank else 0.0 for rank in ranks])),
-        "ndcg@10": float(np.mean([1 / np.log2(rank + 1) if rank else 0.0 for rank in ranks])),
+        **{f"recall@{k}": (ranks <= k).astype(float) for k in (1, 5, 10)},
+        "mrr@10": 1 / ranks,
+        "ndcg@10": 1 / np.log2(ranks + 1),
     }
+
+
+def interval(values: np.ndarray[Any, Any], draws: int = 5000) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the mean over questions."""
+    numbers = np.random.default_rng(0)
+    count = len(values)
+    means = [values[numbers.integers(count, size=count)].mean() for _ in range(draws)]
+    low, high = np.percentile(means, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def differences(said: dict[str, dict[str, np.ndarray[Any, Any]]]) -> None:
+    """What is claimed of pairs, on the same questions."""
+    for one, other in (
+        ("hybrid", "bm25"),
+        ("hybrid", "vectors"),
+        ("bm25", "bm25s (stemmed)"),
+    ):
+        apart = said[one]["ndcg@10"] - said[other]["ndcg@10"]
+        low, high = interval(apart)
+        print(f"nDCG@10, {one} - {other}: {apart.mean():+.4f} ({low:+.4f} to {high:+.4f})")
 
 
 def quality(given: argparse.Namespace) -> None:
@@ -66,6 +91,21 @@ def quality(given: argparse.Namespace) -> None:
     rows, asked = squad(given.data)
     asked = random.Random(0).sample(asked, min(given.questions, len(asked)))
     questions, wanted = [q for q, _ in asked], [gold for _, gold in asked]
+    print(f"{len(questions)} questions")
+    columns = ("", "recall@1", "recall@5", "recall@10", "mrr@10", "ndcg@10", "s a question")
+    print(("{:28}" + "{:>13}" * 6).format(*columns))
+    said: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
+    texts = [f"{row['title']}\n{row['text']}" for row in rows]
+    began = time.perf_counter()
+    peer = bm25s.BM25(k1=1.2, b=0.75)
+    stem = stemmer()
+    tokens = bm25s.tokenize(texts, stopwords="en", stemmer=stem, show_progress=False)
+    peer.index(tokens, show_progress=False)
+    asked_tokens = bm25s.tokenize(questions, stopwords="en", stemmer=stem, show_progress=False)
+    places, _ = peer.retrieve(asked_tokens, k=10, show_progress=False)
+    spent = (time.perf_counter() - began) / len(questions)
+    name = "bm25s (stemmed)"
+    said[name] = show(name, [[rows[i]["id"] for i in row] for row in places], wanted, spent)
     with tempfile.TemporaryDirectory() as home:
         source = Path(home) / "squad.jsonl"
         source.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
@@ -74,9 +114,6 @@ def quality(given: argparse.Namespace) -> None:
         building.build([str(source)], Path(home) / "index", chunking=Chunking(20_000, 0))
         print(f"{len(rows)} documents indexed in {time.perf_counter() - began:.0f} s")
         index = Index.open(Path(home) / "index")
-        print(f"{len(questions)} questions")
-        head = ("", "recall@1", "recall@5", "recall@10", "mrr@10", "ndcg@10", "s a question")
-        print(("{:28}" + "{:>13}" * 6).format(*head))
         ways: list[tuple[str, dict[str, Any]]] = [
             ("bm25", {"mode": "bm25"}),
             ("vectors", {"mode": "vectors"}),
@@ -85,11 +122,13 @@ def quality(given: argparse.Namespace) -> None:
             ("hybrid + reranker", {"mode": "hybrid", "rerank": True}),
         ]
         for name, how in ways:
-            if how.get("rerank"):  # slow: a few hundred questions say enough
+            if how.get("rerank"):
+                differences(said)
+                # slow: a few hundred questions say enough
                 questions, wanted = questions[: given.reranked], wanted[: given.reranked]
                 name += f", first {len(questions)}"
                 compared = index.search_many(questions, 10)
-                show(
+                said[f"hybrid, first {len(questions)}"] = show(
                     f"hybrid, first {len(questions)}",
                     [[p.document.split("#")[1] for p in one] for one in compared],
                     wanted,
@@ -98,18 +137,8 @@ def quality(given: argparse.Namespace) -> None:
             began = time.perf_counter()
             found = index.search_many(questions, 10, **how)
             spent = (time.perf_counter() - began) / len(questions)
-            show(name, [[p.document.split("#")[1] for p in one] for one in found], wanted, spent)
-    texts = [f"{row['title']}\n{row['text']}" for row in rows]
-    began = time.perf_counter()
-    peer = bm25s.BM25(k1=1.2, b=0.75)
-    stem = stemmer()
-    tokens = bm25s.tokenize(texts, stopwords="en", stemmer=stem, show_progress=False)
-    peer.index(tokens, show_progress=False)
-    questions, wanted = [q for q, _ in asked], [gold for _, gold in asked]
-    asked_tokens = bm25s.tokenize(questions, stopwords="en", stemmer=stem, show_progress=False)
-    places, _ = peer.retrieve(asked_tokens, k=10, show_progress=False)
-    spent = (time.perf_counter() - began) / len(questions)
-    show("bm25s (stemmed)", [[rows[i]["id"] for i in row] for row in places], wanted, spent)
+            ids = [[p.document.split("#")[1] for p in one] for one in found]
+            said[name] = show(name, ids, wanted, spent)
 
 
 def stemmer() -> Any:
@@ -121,12 +150,19 @@ def stemmer() -> Any:
     return Stemmer.Stemmer("english")
 
 
-def show(name: str, found: list[list[str]], wanted: list[str], spent: float) -> None:
+def show(
+    name: str, found: list[list[str]], wanted: list[str], spent: float
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Print a row of the table; what every question got."""
     said = measures(found, wanted)
+    low, high = interval(said["ndcg@10"])
     print(
-        f"{name:28}" + "".join(f"{value:13.4f}" for value in said.values()) + f"{spent:13.4f}",
+        f"{name:28}"
+        + "".join(f"{value.mean():13.4f}" for value in said.values())
+        + f"{spent:13.4f}   nDCG@10 {low:.3f} to {high:.3f}",
         flush=True,
     )
+    return said
 
 
 def scale(given: argparse.Namespace) -> None:
