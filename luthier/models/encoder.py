@@ -66,7 +66,7 @@ class Encoder:
         self,
         texts: Sequence[str],
         *,
-        batch_tokens: int = 4096,
+        batch_tokens: int = 2048,
         progress: Callable[[int], None] | None = None,
     ) -> tuple[np.ndarray[Any, Any], list[int], int]:
         """Embed texts, similar lengths together.
@@ -94,8 +94,12 @@ class Encoder:
         batch: list[int] = []
         for position, row in enumerate(order):
             batch.append(row)
-            last = position + 1 == len(order)
-            if not last and (len(batch) + 1) * len(ids[order[position + 1]]) <= batch_tokens:
+            here = len(ids[row])
+            after = len(ids[order[position + 1]]) if position + 1 < len(order) else 0
+            # texts of one length need no padding, which costs as much as text: a batch that
+            # is worth computing ends where the length changes
+            alike = after == here or len(batch) * here < batch_tokens // 4
+            if after and alike and (len(batch) + 1) * after <= batch_tokens:
                 continue
             vectors[batch] = self._embed([ids[r] for r in batch])
             if progress:

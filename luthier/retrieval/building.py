@@ -36,8 +36,9 @@ from luthier.retrieval.places import LOCK, TABLES, Place, Turn, place_at
 from luthier.retrieval.sources import outer, second_names, told_of
 from luthier.retrieval.store import CHUNKS, DOCUMENTS, Store, chunk_row
 
-#: Passages that are encoded and written at once; after a kill at most these are encoded again.
-_SLICE = 1024
+#: Passages that are encoded and written at once; after a kill at most these are encoded again. So
+#: many that most share their length with others, which the encoder computes without padding.
+_SLICE = 4096
 _SPOOL = ".vectors"
 
 

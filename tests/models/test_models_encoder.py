@@ -79,6 +79,27 @@ def test_texts_that_are_too_long_are_counted_and_keep_their_last_token(tmp_path:
     assert not np.allclose(vectors[0], vectors[1], atol=1e-3)
 
 
+def test_texts_of_one_length_are_computed_without_padding_where_there_are_enough(
+    tmp_path: Path,
+) -> None:
+    encoder = Encoder.load(str(folder_with(tmp_path / "e")))
+    seen: list[tuple[int, ...]] = []
+    forward = encoder.model.forward
+
+    def watched(**inputs: Any) -> Any:
+        seen.append(tuple(inputs["input_ids"].shape))
+        return forward(**inputs)
+
+    encoder.model.forward = watched
+    texts = [letter * length for length in (3, 5) for letter in "abcdefgh"]
+    vectors, tokens, _ = encoder.encode(texts, batch_tokens=60)
+    assert seen == [(8, tokens[0]), (8, tokens[-1])]
+    np.testing.assert_allclose(vectors, [plain(encoder, text) for text in texts], atol=1e-5)
+    seen.clear()
+    encoder.encode(["a", "abc"], batch_tokens=60)  # too few to compute apart
+    assert [row[0] for row in seen] == [2]
+
+
 def test_nothing_and_empty_texts(tmp_path: Path) -> None:
     encoder = Encoder.load(str(folder_with(tmp_path / "e")))
     vectors, tokens, cut = encoder.encode([])
