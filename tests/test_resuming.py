@@ -25,7 +25,7 @@ import luthier
 from luthier.errors import RunError
 
 DRIVER = """
-import json, os, resource, signal, sys, time
+import gc, json, os, resource, signal, sys, time
 
 import luthier.arms.few_shot, luthier.arms.zero_shot, luthier.comparing, luthier.training.stage
 import peft, sklearn.linear_model, torch
@@ -34,6 +34,9 @@ from luthier.evaluation import scoring
 
 scoring.METRICS.names()
 torch.set_num_threads(1)
+# a child that collects garbage would copy all that it looks through
+gc.collect()
+gc.freeze()
 
 
 def slow(arm, place):
