@@ -6,7 +6,7 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 import yaml
 from run_samples import (
     colour_rows,
+    few_probes,
     files_below,
     luthier,
     read_jsonl,
@@ -256,6 +257,12 @@ BAD: dict[str, tuple[Callable[[Path], object], list[str]]] = {
         ["`arms`: a list of names, or auto, is expected, not 'lora'"],
     ),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    with few_probes():
+        yield
 
 
 @pytest.fixture
