@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,21 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one core each
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Files go to the workers in the order of `pytest_collection_modifyitems`."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs and training first: what is short is left for the end, where one worker waits for
+    the other. (By the number of tests, as pytest-xdist has it, files of few and long ones come
+    last.)"""
+    here = Path(__file__).parent
+    long = [here, here / "training"]
+    items.sort(key=lambda item: long.index(item.path.parent) if item.path.parent in long else 2)
+
+
 @pytest.fixture(autouse=True)
 def own_checks(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """What lints of other tests found is not taken for this test's."""
@@ -22,6 +38,17 @@ def own_checks(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
     folder = tmp_path_factory.getbasetemp() / "checks" / os.urandom(8).hex()
     monkeypatch.setattr(kept_lints, "cache_folder", lambda: folder)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def settled() -> None:
+    """What stays to the end is not looked through for garbage any more.
+
+    Every stage of training collects garbage, and a process that has imported everything and holds
+    thousands of tests has millions of objects to look through each time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 CHAT_TEMPLATE = (

@@ -27,6 +27,24 @@ def colour_rows(count: int = 40) -> list[dict[str, str]]:
     ]
 
 
+@contextmanager
+def few_probes() -> Iterator[None]:
+    """Every tenth question and every sixth passage of the probes that come with the project.
+
+    They take half of the time of a run on a tiny model. `test_comparing.py` has runs with them all.
+    """
+    from luthier.evaluation import probe_sources
+
+    questions, passages = (
+        probe_sources.general_probes()[::10],
+        probe_sources.general_passages()[::6],
+    )
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(probe_sources, "general_probes", lambda: questions)
+        patched.setattr(probe_sources, "general_passages", lambda: passages)
+        yield
+
+
 def write_csv(path: Path, rows: list[dict[str, str]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from run_samples import (
     ARMS,
+    few_probes,
     files_below,
     read_jsonl,
     results,
@@ -283,7 +284,8 @@ def test_a_whole_run_of_every_kind(kind: str, roomy: Path, tmp_path: Path) -> No
     values["data"]["limit"] = {"train": 12, "validation": 4, "test": 6}
     values["generation"] = {"max_new_tokens": 12}
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
-    run = luthier.run(path, out=tmp_path / "out")
+    with few_probes():
+        run = luthier.run(path, out=tmp_path / "out")
     verdict = run.verdict
     assert verdict["kind"] == kind
     assert verdict["metric"] == Task.load(path).scored_by

@@ -8,11 +8,12 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from run_samples import files_below, luthier, write_task
+from run_samples import few_probes, files_below, luthier, write_task
 
 import luthier as lu
 from luthier.errors import InputError, RunError
@@ -64,6 +65,12 @@ def family(folder: Path, model: Path, stages: Any = None, **changes: Any) -> Pat
         ],
         **changes,
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    with few_probes():
+        yield
 
 
 @pytest.fixture(scope="module")

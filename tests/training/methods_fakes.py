@@ -39,6 +39,7 @@ def stage(
         seed=0,
         folder=folder,
         reporter=reporter or Reporter(),
+        samples=False,  # asked of every method in test_training_resume.py
     )
 
 

@@ -9,6 +9,7 @@ whole and has not yet been put in its place).
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -92,6 +93,9 @@ if __name__ == "__main__":
     for heavy in ("models.tuned", "training.loop", "training.objectives.sft"):
         importlib.import_module(f"luthier.{heavy}")
     torch.set_num_threads(1)
+    # a child that collects garbage would copy all that it looks through
+    gc.collect()
+    gc.freeze()
     for line in sys.stdin:
         job = json.loads(line)
         pid = os.fork()

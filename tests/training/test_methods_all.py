@@ -1,4 +1,7 @@
-"""What holds of every tuning method: what is stored is what was trained, alone and in chains."""
+"""What holds of every tuning method: what is stored is what was trained, alone and in chains.
+
+That it goes on after an interruption: test_training_resume.py.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,6 @@ from methods_fakes import keeping, logits, stage
 from luthier.models import adapters
 from luthier.models.form import form_of
 from luthier.models.tuned import describe_any, lineage, load_any, load_tuned
-from luthier.progress import Reporter
 from luthier.training.method import METHODS
 
 ALL = METHODS.names()
@@ -87,28 +89,6 @@ def test_it_can_stand_in_a_chain(tiny_model: Path, tmp_path: Path, method: str) 
     assert len(made_of.adapters) == (1 if method == "full" else 3)
     info = describe_any(str(tmp_path / "three"))
     assert info.parameters == sum(p.numel() for p in found.model.parameters())
-
-
-@pytest.mark.parametrize("method", ALL)
-def test_interrupted_it_continues_to_the_same_file(
-    tiny_model: Path, tmp_path: Path, method: str
-) -> None:
-    class Kill(Reporter):
-        def event(self, kind: str, **values: object) -> None:
-            if values.get("step") == 3:
-                raise KeyboardInterrupt
-
-    more = {"dropout": 0.1, "checkpoint_every": 1}
-    whole = stage(tiny_model, tmp_path / "1", method, **more)
-    with pytest.raises(KeyboardInterrupt):
-        stage(tiny_model, tmp_path / "2", method, reporter=Kill(), **more)
-    again = stage(tiny_model, tmp_path / "2", method, **more)
-    assert "Continued after step 2 of 3." in again.notes
-    assert again.curve == whole.curve
-    files = sorted((tmp_path / "1" / "model").glob("*.safetensors"))
-    assert files
-    for file in files:
-        assert file.read_bytes() == (tmp_path / "2" / "model" / file.name).read_bytes()
 
 
 @pytest.mark.parametrize("width", [64, 576, 4096, 10**5])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from run_samples import luthier, read_jsonl, results, write_task
+from run_samples import few_probes, luthier, read_jsonl, results, write_task
 from training_fakes import config
 
 import luthier as lu
@@ -243,6 +243,12 @@ class TestKnobs:
 def task_of(folder: Path, model: Path, **changes: Any) -> Path:
     training = {"precision": "float32", "batch_size": 8, "rank": 4, "checkpoint_every": 2}
     return write_task(folder, model, arms=["lora"], training=training, **changes)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    with few_probes():
+        yield
 
 
 @pytest.fixture(scope="module")

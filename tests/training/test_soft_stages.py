@@ -126,29 +126,6 @@ class TestStage:
         with tuned.disable_adapter() if method != "bottleneck" else _without(tuned):
             torch.testing.assert_close(ours(tuned), plain(first))
 
-    @pytest.mark.parametrize("method", ALL)
-    def test_an_interrupted_stage_comes_to_the_same_bits(
-        self, tiny_model: Path, tmp_path: Path, method: str
-    ) -> None:
-        class KilledError(Exception):
-            pass
-
-        class Kills(Reporter):
-            def event(self, kind: str, **values: object) -> None:
-                if values.get("step") == 4:
-                    raise KilledError
-
-        wishes = WISHES.model_copy(update={"checkpoint_every": 2, "epochs": 3})
-        whole = stage(tiny_model, tmp_path / "whole", method, wishes=wishes)
-        with pytest.raises(KilledError):
-            stage(tiny_model, tmp_path / "cut", method, wishes=wishes, reporter=Kills())
-        resumed = stage(tiny_model, tmp_path / "cut", method, wishes=wishes)
-        assert any("Continued" in note for note in resumed.notes)
-        assert resumed.curve == whole.curve
-        (name,) = [path.name for path in (tmp_path / "whole" / "model").glob("*.safetensors")]
-        one, two = (load_file(tmp_path / side / "model" / name) for side in ("whole", "cut"))
-        assert all(torch.equal(one[key], two[key]) for key in one)
-
     def test_it_trains_in_bfloat16(self, tiny_model: Path, tmp_path: Path) -> None:
         for method in ALL:
             wishes = WISHES.model_copy(
