@@ -33,7 +33,7 @@ from luthier.retrieval.manifest import (
 )
 from luthier.retrieval.older import opened_by
 from luthier.retrieval.places import LOCK, TABLES, Place, Turn, place_at
-from luthier.retrieval.sources import outer, second_names, told_of
+from luthier.retrieval.sources import must_keep_names, outer, second_names, told_of
 from luthier.retrieval.store import CHUNKS, DOCUMENTS, Store, chunk_row
 
 #: Passages that are encoded and written at once; after a kill at most these are encoded again. So
@@ -257,6 +257,8 @@ def _change(
         manifest = read_manifest(place)
         wish.must_be(manifest, place)
         labels = read_labels(Path(manifest.labels)) if manifest.labels else ()
+        if labels and action == "update":
+            must_keep_names(wanted, manifest.sources, place)
         # ids are paths below what was indexed, so the sources are named as they were
         before = manifest.sources if action == "add" else ()
         found = documents_in(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from luthier.errors import InputError
 from luthier.retrieval.documents import name_below
 
 
@@ -16,6 +17,31 @@ def outer(sources: Sequence[str], kept: Sequence[str] = ()) -> list[str]:
         if one in kept or not any(name_below(Path(root), Path(one)) for root in outer):
             outer.append(one)
     return list(dict.fromkeys(outer))
+
+
+def must_keep_names(wanted: Sequence[str], sources: Sequence[str], place: object) -> None:
+    """Refuse other sources that would give the files of an index other names: labels are by name,
+    and would no longer close them.
+
+    Args:
+        wanted: sources that are to take the place of those there are; none where these stay.
+        sources: of the index.
+        place: of the index.
+
+    Raises:
+        InputError: one lies within or around another.
+    """
+    for one in map(Path, wanted):
+        if str(one) in sources:
+            continue
+        for root in map(Path, sources):
+            if one.is_relative_to(root) or root.is_relative_to(one):
+                raise InputError(
+                    f"{one} holds files of {root} under other names, and the labels of {place} "
+                    "are by name: who may read them would change.",
+                    fix=f"`luthier index update {place}` reads {root} anew; for {one} alone, build "
+                    "an index of its own, with labels for its names.",
+                )
 
 
 def second_names(sources: Sequence[str], known: Collection[str]) -> list[str]:

@@ -159,3 +159,25 @@ def test_what_was_closed_stays_closed_where_the_newest_version_lacks_it(
     assert luthier(capsys, "index", "restore", "x", 1)[0] == 0
     assert "zanzibar" in luthier(capsys, "index", "search", "x", "plan", "--version", 2)[1]
     assert luthier(capsys, "index", "restore", "x", 2)[0] == 0
+
+
+@pytest.mark.parametrize("other", ["my docs/hr", "."])
+def test_an_update_does_not_rename_what_labels_close(
+    capsys: Capture, home: Path, other: str
+) -> None:
+    (home / "my docs" / "hr").mkdir()
+    (home / "my docs" / "hr" / "raise.txt").write_text("The director earns 900 coins.")
+    (home / "labels.yaml").write_text('"hr/*": {access: [hr]}\n')
+    words = ("index", "build", "my docs", "--labels", "labels.yaml", "--out", "x")
+    assert luthier(capsys, *words)[0] == 0
+    before = (home / "x" / "index.json").read_bytes()
+    code, _, err = luthier(capsys, "index", "update", "x", other)
+    assert code == 2 and "who may read them would change" in err
+    assert (home / "x" / "index.json").read_bytes() == before
+    assert "director" not in luthier(capsys, "index", "search", "x", "director earns")[1]
+    # the same source again is no other one
+    assert luthier(capsys, "index", "update", "x", "my docs")[0] == 0
+    assert "director" not in luthier(capsys, "index", "search", "x", "director earns")[1]
+    assert (
+        "director" in luthier(capsys, "index", "search", "x", "director earns", "--group", "hr")[1]
+    )
