@@ -48,7 +48,17 @@ SURFACE = {
     "evaluate": {"MODEL_OR_RUN", "TASK", "--json"},
     "report": {"RUN"},
     "compare": {"RUN RUN...", "--out", "--json"},
-    "serve": {"RUN_OR_MODEL", "--port", "--host", "--api-key", "--group", "--keys"},
+    "serve": {
+        "RUN_OR_MODEL",
+        "--port",
+        "--host",
+        "--api-key",
+        "--group",
+        "--keys",
+        "--model",
+        "-k",
+        "--quarantine",
+    },
     "models": {"--json"},
     "doctor": {"--json"},
 }

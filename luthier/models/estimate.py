@@ -199,11 +199,6 @@ def estimate(
         info, use, micro_tokens, row_tokens, rank, width, trained_fraction, fused, micro_batches
     )
     pieces["program"] = max(pieces["program"], held - pieces["weights"])
-    if use == "prompt" and not machine.gpus:
-        from luthier.models.packed import room_for
-
-        if room_for(pieces["weights"], machine.memory_available - pieces["weights"]):
-            pieces["weights laid out for this processor"] = pieces["weights"]
     peak = sum(pieces.values())
     flops = _flops(info, use, row_tokens, trained_fraction, rank)
     share = _BY_HAND[use] if fused else _EFFICIENCY[use]

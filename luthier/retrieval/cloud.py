@@ -234,7 +234,9 @@ class Bucket:
                 f"{self} may not be used with these credentials{why}.",
                 fix=_CREDENTIALS[self._scheme] + file,
             )
-        if re.search(r"\b30[17]\b|permanentredirect|authorizationheadermalformed", told):
+        # numbers alone are times, too
+        moved = r"30[17] (moved|temporary)|redirect|authorizationheadermalformed"
+        if re.search(moved, told):
             return RunError(f"{self} is in another region.", fix="Set AWS_REGION to its region.")
         if re.search(r"error sending request|connect|dns|timed? ?out|http error", told):
             return RunError(
