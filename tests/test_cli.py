@@ -56,7 +56,6 @@ SURFACE = {
         "--group",
         "--keys",
         "--model",
-        "-k",
         "--quarantine",
     },
     "models": {"--json"},
