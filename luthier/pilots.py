@@ -116,7 +116,8 @@ def pilot_fits(run: Run, arm: Arm, place: Workplace, exam: Exam, seconds: float)
     pilots = plan(len(place.train), fit, answering, seconds)
     if not pilots:
         needed = sum(fit * share + answering for share, _ in SHARES[:2])
-        return f"it needs about {needed / 60:.1f} minutes and {seconds / 60:.1f} are left"
+        left = f"{seconds / 60:.1f} are" if seconds >= 3 else "none is"
+        return f"it needs about {needed / 60:.1f} minutes and {left} left"
     seed = place.task.seed
     quiet = dataclasses.replace(place, reporter=Reporter())
     total = sum(pilot.seconds for pilot in pilots)
