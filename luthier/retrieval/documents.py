@@ -13,7 +13,7 @@ from luthier.data.refused import Refused
 from luthier.errors import InputError, did_you_mean
 from luthier.files import hash_of
 from luthier.registry import Registry
-from luthier.retrieval.hostile import suspicions
+from luthier.retrieval.hostile import hidden_in
 from luthier.retrieval.sanitise import plain_text
 
 #: Larger files are refused: a document of this size is an archive.
@@ -268,4 +268,4 @@ def _day(value: Any, key: str, where: str) -> datetime.date:
 def made_plain(text: str) -> tuple[str, tuple[str, ...]]:
     """(the text as it is kept, what was hidden in it)."""
     kept = plain_text(text)
-    return kept, tuple(sign for sign in suspicions(text) if sign.startswith("hidden"))
+    return kept, tuple(hidden_in(text))

@@ -46,10 +46,7 @@ def suspicions(text: str) -> tuple[str, ...]:
     Args:
         text: as it was read, invisible characters included.
     """
-    found = []
-    hidden = hidden_characters(text)
-    if hidden > _FEW_HIDDEN:
-        found.append(f"hidden: {hidden} invisible characters (taken out)")
+    found = hidden_in(text)
     found += _signs_in(text)
     plain = folded(text)
     if plain != text:
@@ -60,6 +57,12 @@ def suspicions(text: str) -> tuple[str, ...]:
     if any(said.count(one) > 1 and one not in _SHORT for one in said):
         found.append("answers in the reader's place")
     return tuple(dict.fromkeys(found))
+
+
+def hidden_in(text: str) -> list[str]:
+    """The sign that a text holds characters that nobody sees; empty where it holds few."""
+    hidden = hidden_characters(text)
+    return [f"hidden: {hidden} invisible characters (taken out)"] * (hidden > _FEW_HIDDEN)
 
 
 def folded(text: str) -> str:
