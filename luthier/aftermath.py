@@ -64,6 +64,7 @@ class Aftermath:
         self._probes = probes
         self._canaries = canaries_of(task)
         self._auditor: Auditor | None = None
+        self._seconds: float | None = None
         for note in self._probes.notes:
             reporter.say(note)
 
@@ -86,9 +87,11 @@ class Aftermath:
 
     def seconds(self) -> float:
         """About how long `after` takes for one arm; see `aftermath_seconds`."""
-        return aftermath_seconds(
-            self._task, self._train, self._held_out, self._probes, model=self._model
-        )
+        if self._seconds is None:  # asked before every arm
+            self._seconds = aftermath_seconds(
+                self._task, self._train, self._held_out, self._probes, model=self._model
+            )
+        return self._seconds
 
     def after(self, answerer: Answerer) -> dict[str, Any]:
         """What arm.json holds as `forgetting` and `memorisation`; None where not measured."""

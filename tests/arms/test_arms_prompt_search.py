@@ -208,19 +208,25 @@ def test_the_nearest_examples_win_where_they_help_and_are_served(
     assert {one["id"] for one in answer.extra["shown"]} <= {e.id for e in place.train}
 
 
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many prompts were scored, call by call."""
+    counts: list[int] = []
+    real = Generator.score
+
+    def score(self: Generator, prompts: Any, *rest: Any) -> Any:
+        counts.append(len(prompts))
+        return real(self, prompts, *rest)
+
+    monkeypatch.setattr(Generator, "score", score)
+    return counts
+
+
 def test_an_interrupted_search_asks_nothing_twice(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[int]
 ) -> None:
     from luthier.arms import prompt_search
 
-    asked: list[int] = []
-    real_score = Generator.score
-
-    def score(self: Generator, prompts: Any, *rest: Any) -> Any:
-        asked.append(len(prompts))
-        return real_score(self, prompts, *rest)
-
-    monkeypatch.setattr(Generator, "score", score)
     real = prompt_search.read_best
 
     def killed(*rest: Any) -> Any:
@@ -240,16 +246,8 @@ def test_an_interrupted_search_asks_nothing_twice(
 
 
 def test_rows_that_were_changed_are_asked_again(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, tmp_path: Path, asked: list[int]
 ) -> None:
-    asked: list[int] = []
-    real_score = Generator.score
-
-    def score(self: Generator, prompts: Any, *rest: Any) -> Any:
-        asked.append(len(prompts))
-        return real_score(self, prompts, *rest)
-
-    monkeypatch.setattr(Generator, "score", score)
     PromptSearchArm().fit(place_of(model, tmp_path))
     whole = sum(asked)
     asked.clear()

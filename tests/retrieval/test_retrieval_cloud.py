@@ -19,16 +19,14 @@ import pytest
 from object_store import environment, new_bucket, s3_server
 from retrieval_fakes import WordEncoder
 from tiny_models import write_tiny_model
+from typed_verbs import Capture, luthier
 
-from luthier.cli import main
 from luthier.errors import InputError, LuthierError, RunError
 from luthier.models.encoder import Encoder
 from luthier.retrieval import building, lease
 from luthier.retrieval.index import Index
 from luthier.retrieval.manifest import read_manifest, writing
 from luthier.retrieval.places import is_index, place_at
-
-Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
@@ -49,19 +47,6 @@ def docs(tmp_path: Path) -> Path:
     (folder / "canteen.txt").write_text("The canteen opens at noon. Soup costs two euros.")
     (folder / "pay.md").write_text("---\naccess: [hr]\n---\nGrade seven earns 4200 euros.")
     return folder
-
-
-def luthier(capsys: Capture, *words: object) -> tuple[int, str, str]:
-    before = sys.argv
-    sys.argv = ["luthier", *map(str, words)]
-    try:
-        with pytest.raises(SystemExit) as ended:
-            main()
-    finally:
-        sys.argv = before
-    said = capsys.readouterr()
-    assert "Traceback" not in said.err
-    return int(ended.value.code or 0), said.out, said.err
 
 
 def test_every_verb(

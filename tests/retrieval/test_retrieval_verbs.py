@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from retrieval_fakes import WordEncoder
 from tiny_models import write_tiny_model
+from typed_verbs import Capture, luthier
 
-from luthier.cli import main
 from luthier.models.encoder import Encoder
 
-Capture = pytest.CaptureFixture[str]
 SECRET = "Grade seven earns 4200 euros."
 
 
@@ -27,18 +25,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (docs / "canteen.txt").write_text("The canteen opens at noon. Soup costs two euros.")
     (docs / "pay.md").write_text(f"---\naccess: [hr]\ntitle: Secret grades\n---\n{SECRET}")
     return tmp_path
-
-
-def luthier(capsys: Capture, *words: object) -> tuple[int, str, str]:
-    before = sys.argv
-    sys.argv = ["luthier", *map(str, words)]
-    try:
-        with pytest.raises(SystemExit) as ended:
-            main()
-    finally:
-        sys.argv = before
-    said = capsys.readouterr()
-    return int(ended.value.code or 0), said.out, said.err
 
 
 @pytest.mark.parametrize(
