@@ -241,7 +241,8 @@ def open_any(
         RunError, ModelError: nothing that can answer is there.
     """
     from luthier.arms.headed import open_headed
-    from luthier.arms.prompted import PromptedAnswerer, Reading, longest_answer
+    from luthier.arms.prompted import PromptedAnswerer, Reading
+    from luthier.arms.readings import longest_answer
     from luthier.arms.tuned import open_tuned
     from luthier.models.headed import has_head
     from luthier.models.heads import stop_ids
@@ -304,7 +305,7 @@ def evaluate(
     Raises:
         InputError, ModelError, RunError: see their messages.
     """
-    from luthier.arms.prompted import conversations
+    from luthier.arms.readings import conversations
     from luthier.evaluation.clusters import clusters_of
     from luthier.evaluation.scoring import deciding_metric, score
     from luthier.models.energy import Energy

@@ -9,15 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from luthier.arms.base import ARMS, Choice, Fit, Workplace
-from luthier.arms.prompted import (
-    Reading,
-    instructed,
-    longest_answer,
-    read_best,
-    reading_choice,
-    shots_from,
-    untrained,
-)
+from luthier.arms.prompted import Reading, instructed, shots_from, untrained
+from luthier.arms.readings import longest_answer, read_best, reading_choice
 from luthier.arms.zero_shot import ZeroShot
 from luthier.data.examples import Example
 from luthier.errors import InputError

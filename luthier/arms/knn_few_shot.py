@@ -20,14 +20,8 @@ from luthier.arms.nearest import (
     open_nearest,
     store_examples,
 )
-from luthier.arms.prompted import (
-    Reading,
-    instructed,
-    longest_answer,
-    read_best,
-    reading_choice,
-    untrained,
-)
+from luthier.arms.prompted import Reading, instructed, untrained
+from luthier.arms.readings import longest_answer, read_best, reading_choice
 from luthier.arms.zero_shot import ZeroShot
 from luthier.errors import InputError
 from luthier.models.pool import ModelPool

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luthier.arms.base import ARMS, Answerer, Arm, Choice, Fit, Progress, Workplace
-from luthier.arms.prompted import score_on
+from luthier.arms.readings import score_on
 from luthier.data.examples import Conversation
 from luthier.errors import InputError
 from luthier.files import write_atomically

@@ -13,11 +13,11 @@ from luthier.arms.prompted import (
     PromptedAnswerer,
     Reading,
     instructed,
-    longest_answer,
     open_prompted,
     untrained,
 )
 from luthier.arms.rag import Rag
+from luthier.arms.readings import longest_answer
 from luthier.data.examples import Conversation, Example
 from luthier.files import read_json
 from luthier.generation.answers import Answer

@@ -19,7 +19,8 @@ from luthier.arms.nearest import (
 )
 from luthier.arms.prompt_sets import NOTHING, ExampleSet, sets_of
 from luthier.arms.prompt_trials import Candidate
-from luthier.arms.prompted import EMPTY_QUESTIONS, longest_answer, shots_from
+from luthier.arms.prompted import shots_from
+from luthier.arms.readings import EMPTY_QUESTIONS, longest_answer
 from luthier.data.examples import Example, Message
 from luthier.data.folding import fold
 from luthier.generation.options import Sampling, Stopping

@@ -25,14 +25,8 @@ from luthier.arms.nearest import open_nearest
 from luthier.arms.prompt_making import Kitchen, Rows, divided, wordings_of
 from luthier.arms.prompt_sets import NOTHING
 from luthier.arms.prompt_trials import Candidate, Clock, Trials, exchange, race
-from luthier.arms.prompted import (
-    instructed,
-    longest_answer,
-    open_prompted,
-    read_best,
-    reading_choice,
-    untrained,
-)
+from luthier.arms.prompted import instructed, open_prompted, untrained
+from luthier.arms.readings import longest_answer, read_best, reading_choice
 from luthier.arms.zero_shot import ZeroShot
 from luthier.data.examples import Example
 from luthier.models.pool import ModelPool

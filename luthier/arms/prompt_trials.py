@@ -20,15 +20,13 @@ from luthier.arms.base import Workplace
 from luthier.arms.nearest import NearestPrompt
 from luthier.arms.prompted import (
     CALIBRATED,
-    EMPTY_QUESTIONS,
     GENERATE,
     LIKELIHOOD,
     PromptedAnswerer,
     Reading,
     best_label,
-    conversations,
-    score_on,
 )
+from luthier.arms.readings import EMPTY_QUESTIONS, conversations, score_on
 from luthier.data.examples import Example, Message
 from luthier.files import disk_errors, hash_of
 from luthier.generation.answers import Answer

@@ -21,13 +21,11 @@ from luthier.arms.prompted import (
     GENERATE,
     PromptedAnswerer,
     Reading,
-    conversations,
     instructed,
-    longest_answer,
     open_prompted,
-    score_on,
     untrained,
 )
+from luthier.arms.readings import conversations, longest_answer, score_on
 from luthier.models.pool import ModelPool
 from luthier.retrieval.grounding import FORMS
 from luthier.retrieval.passages import Mode

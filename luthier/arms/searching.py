@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luthier.arms.base import Choice, Workplace
-from luthier.arms.prompted import PromptedAnswerer, read_best
+from luthier.arms.prompted import PromptedAnswerer
+from luthier.arms.readings import read_best
 from luthier.files import read_json, write_json
 from luthier.progress import Bar, Reporter
 from luthier.training.method import METHODS

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from luthier.arms.base import ARMS, Answerer, Arm, Fit, Workplace
-from luthier.arms.prompted import PromptedAnswerer, Reading, read_best, reading_choice
+from luthier.arms.prompted import PromptedAnswerer, Reading
+from luthier.arms.readings import read_best, reading_choice
 from luthier.arms.searching import search_choice, tuned_by_search
 from luthier.errors import InputError
 from luthier.files import read_json, write_json

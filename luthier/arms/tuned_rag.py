@@ -19,8 +19,9 @@ from luthier.arms.grounded import (
     with_passages,
     without_documents,
 )
-from luthier.arms.prompted import Reading, longest_answer
+from luthier.arms.prompted import Reading
 from luthier.arms.rag import choose_reader
+from luthier.arms.readings import longest_answer
 from luthier.arms.tuned import TunedArm, open_tuned
 from luthier.data.examples import Example
 from luthier.errors import InputError

@@ -6,13 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from luthier.arms.base import ARMS, Answerer, Arm, Fit, Workplace
-from luthier.arms.prompted import (
-    instructed,
-    open_prompted,
-    read_best,
-    reading_choice,
-    untrained,
-)
+from luthier.arms.prompted import instructed, open_prompted, untrained
+from luthier.arms.readings import read_best, reading_choice
 from luthier.models.pool import ModelPool
 from luthier.task import Task
 

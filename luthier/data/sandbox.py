@@ -117,12 +117,27 @@ def _text(value: Any) -> str:
     if isinstance(value, bytes):
         raise TemplateRuntimeError("bytes (an image, a sound) are no text")
     if isinstance(value, list | tuple | dict | set):
+        if _are_turns(value):
+            raise TemplateRuntimeError(
+                "the turns of a conversation would be printed as Python code; where the last turn "
+                "is the wanted answer, name their column under `data.messages` and leave input and "
+                "output out; one turn alone is `{{ NAME[-1].content }}`"
+            )
         kind = "an object" if isinstance(value, dict) else "a list"
         raise TemplateRuntimeError(
             f"{kind} would be printed as Python code; write it as JSON with `| json`, or join "
             "a list with `| join(', ')`"
         )
     raise TemplateRuntimeError(f"a {type(value).__name__} is no text")
+
+
+def _are_turns(value: Any) -> bool:
+    """Whether a value looks like messages with roles."""
+    return (
+        isinstance(value, list | tuple)
+        and bool(value)
+        and all(isinstance(turn, dict) and {"role", "content"} <= turn.keys() for turn in value)
+    )
 
 
 def _capped(text: str) -> str:

@@ -38,7 +38,8 @@ def answer_test(
         prepared: its data.
         reporter: hears of the progress.
     """
-    from luthier.arms.prompted import PromptedAnswerer, Reading, conversations, longest_answer
+    from luthier.arms.prompted import PromptedAnswerer, Reading
+    from luthier.arms.readings import conversations, longest_answer
     from luthier.models.heads import stop_ids
     from luthier.prompts.prompt import Prompt
 

@@ -17,10 +17,9 @@ from luthier.arms.prompted import (
     PromptedAnswerer,
     Reading,
     fitting,
-    longest_answer,
-    read_best,
     shots_from,
 )
+from luthier.arms.readings import longest_answer, read_best
 from luthier.arms.zero_shot import ZeroShot
 from luthier.data.examples import Example, Message
 from luthier.errors import InputError
@@ -184,19 +183,19 @@ def test_likelihood_is_the_argmax_of_the_labels_log_likelihoods(
 def test_the_bias_is_the_mean_over_questions_without_content(
     pool: ModelPool, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from luthier.arms import prompted
+    from luthier.arms import readings
 
     place = workplace(tiny_model, tmp_path)
     loaded = place.pool.causal(str(tiny_model))
     prompt = Prompt(loaded.tokenizer, instruction="Name the colour.")
     kept: list[Reading] = []
-    honest = prompted.best_label
+    honest = readings.best_label
 
     def spy(scores: Sequence[float], reading: Reading) -> int:
         kept.append(reading)
         return honest(scores, reading)
 
-    monkeypatch.setattr(prompted, "best_label", spy)
+    monkeypatch.setattr(readings, "best_label", spy)
     read_best(
         place, "test", place.pool.generator(str(tiny_model)), prompt, place.validation[:2], 512
     )

@@ -69,6 +69,15 @@ def test_rendered(text: str, expected: str) -> None:
     assert render(text) == expected
 
 
+def test_turns_are_sent_to_data_messages_and_one_of_them_can_be_written() -> None:
+    row = {"t": [{"role": "user", "content": "Hi"}, {"role": "user", "content": "Still there?"}]}
+    assert "name their column under `data.messages`" in failure("{{ t }}", row)
+    assert render("{{ t[-1].content }}", row) == "Still there?"
+    # an empty list, or objects that are no turns, are told of as before
+    assert "a list would be printed" in failure("{{ t }}", {"t": [{"role": "user"}]})
+    assert "a list would be printed" in failure("{{ t }}", {"t": []})
+
+
 def test_json_is_compact_in_its_order_with_letters_as_they_are() -> None:
     value = {"ü": [1, None, "é"], "a": {"z": True, "b": 2.5}}
     assert render("{{ v | json }}", {"v": value}) == '{"ü":[1,null,"é"],"a":{"z":true,"b":2.5}}'
