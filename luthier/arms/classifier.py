@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from luthier.arms.base import ARMS, Answerer, Arm, Fit, Workplace
 from luthier.arms.headed import open_headed
 from luthier.arms.linear_probe import ENCODER
+from luthier.arms.readings import conversations, score_on
+from luthier.arms.searching import Tuned, search_choice, tuned_by_search
+from luthier.data.examples import Example
 from luthier.errors import InputError
 from luthier.files import read_json, write_json
 from luthier.models.pool import ModelPool
 from luthier.task import Task
 from luthier.task_training import Training
+from luthier.training.search import Attempt
 
 _STAGE = "train.json"
 #: Tokens that a small encoder trains in a second, to plan with: a floor measured on two cores.
@@ -53,8 +59,6 @@ class EncoderArm(Arm):
 
     def fit(self, place: Workplace) -> Fit:
         """Train (or take up the result of training that an interruption came after)."""
-        from luthier.training.stage import train_stage
-
         if not place.train:
             raise InputError("There are no training examples.")
         stored = place.folder / _STAGE
@@ -65,24 +69,13 @@ class EncoderArm(Arm):
             wishes = place.task.wishes
             if encoder != place.task.model:
                 wishes, notes = own_wishes(wishes)
-            result = train_stage(
-                model_name=encoder,
-                base=place.task.folder,
-                instruction=place.task.instruction,
-                examples=place.train,
-                wishes=wishes.model_copy(update={"objective": self.objective}),
-                method=self.method,
-                seed=place.task.seed,
-                folder=place.folder,
-                reporter=place.reporter,
-                minutes=place.minutes,
-                validation=place.validation,
-            )
-            held = result.to_dict()
+            wishes = wishes.model_copy(update={"objective": self.objective})
+            held = self._trained(place, encoder, wishes)
             write_json(stored, {**held, "notes": [*notes, *held["notes"]]})
         stage = read_json(stored)
         return Fit(
             settings={"encoder": encoder, "training": stage["config"]},
+            choices=search_choice(place.folder),
             costs={
                 "train_seconds": stage["seconds"],
                 "train_tokens_per_second": stage["tokens_per_second"],
@@ -94,6 +87,34 @@ class EncoderArm(Arm):
             notes=stage["notes"],
             extra={"measured": stage["measured"]} if stage["measured"] else {},
         )
+
+    def _trained(self, place: Workplace, encoder: str, wishes: Training) -> dict[str, Any]:
+        """What train.json will hold, of one stage or of the best of those that were tried."""
+        from luthier.training.stage import train_stage
+
+        if place.task.training.tune:
+            tuned = Tuned(self.name, encoder, wishes, self.method, partial(self._score, place))
+            return tuned_by_search(place, tuned)
+        return train_stage(
+            model_name=encoder,
+            base=place.task.folder,
+            instruction=place.task.instruction,
+            examples=place.train,
+            wishes=wishes,
+            method=self.method,
+            seed=place.task.seed,
+            folder=place.folder,
+            reporter=place.reporter,
+            minutes=place.minutes,
+            validation=place.validation,
+        ).to_dict()
+
+    def _score(self, place: Workplace, trial: Attempt, rows: Sequence[Example]) -> float:
+        answerer = open_headed(self.name, trial.folder / "model", place.task)
+        try:
+            return score_on(place, rows, answerer.answer(conversations(rows)))
+        finally:
+            answerer.close()
 
     def open(
         self,
@@ -134,7 +155,7 @@ def own_wishes(wishes: Training) -> tuple[Training, list[str]]:
     """
     given = wishes.model_dump(exclude_defaults=True)
     kept = {key: getattr(wishes, key) for key in _SHARED if key in given}
-    rest = sorted(set(given) - set(_SHARED) - {"objective"})
+    rest = sorted(set(given) - set(_SHARED) - {"objective", "tune"})
     notes = []
     if rest:
         notes.append(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from luthier.training.method import METHODS
 from luthier.training.search import Attempt, Found, Tried, folder_of, knobs, search
 
 if TYPE_CHECKING:
+    from luthier.data.examples import Example
+    from luthier.task_training import Training
     from luthier.training.config import TrainingConfig
 
 #: The folder of an arm that a search keeps its journal and its trials in.
@@ -29,20 +32,51 @@ ROWS = 120
 _SHARE = 0.8
 
 
-def tuned_by_search(
-    place: Workplace,
-    *,
-    name: str,
-    method: str,
-    opened: Callable[[Path], PromptedAnswerer],
-) -> dict[str, Any]:
-    """Try settings, and leave the best trial's model where a tuned arm keeps its own.
+@dataclass(frozen=True)
+class Tuned:
+    """What is tuned while settings are tried.
+
+    Attributes:
+        name: of the arm.
+        model: catalogue name, folder or hub id of what is tuned.
+        wishes: the training section, as it is meant for that model; what it leaves open is tried.
+        method: how it is tuned.
+        score: asks the model in a trial's folder; (the trial, validation rows) to the task's
+            metric on them.
+    """
+
+    name: str
+    model: str
+    wishes: Training
+    method: str
+    score: Callable[[Attempt, Sequence[Example]], float]
+
+
+def scored_by_reading(
+    place: Workplace, name: str, opened: Callable[[Path], PromptedAnswerer]
+) -> Callable[[Attempt, Sequence[Example]], float]:
+    """The score of a model that writes, read in the way that is best for it.
 
     Args:
         place: the arm's.
         name: of the arm.
-        method: how it is tuned.
         opened: opens an arm whose model is in the given folder.
+    """
+
+    def score(trial: Attempt, rows: Sequence[Example]) -> float:
+        answerer = opened(trial.folder)
+        said = f"{name}, trial {trial.number + 1} of {place.task.training.tune or 1}"
+        try:
+            generator, prompt, room = answerer.generator, answerer.prompt, answerer.context_length
+            return read_best(place, said, generator, prompt, rows, room or 0)[1]
+        finally:
+            answerer.close()
+
+    return score
+
+
+def tuned_by_search(place: Workplace, tuned: Tuned) -> dict[str, Any]:
+    """Try settings, and leave the best trial's model where a tuned arm keeps its own.
 
     Returns:
         What train.json will hold: the winning stage.
@@ -50,27 +84,21 @@ def tuned_by_search(
     Raises:
         InputError, ModelError, TrainingError: see their messages.
     """
-    from luthier.models.machine import this_machine
-    from luthier.models.tuned import describe_any
-    from luthier.training.config import decide
+    from luthier.training.decided import decided_for
     from luthier.training.stage import train_stage
 
-    task = place.task
-    info = describe_any(task.model, base=task.folder)
-    default = decide(
-        task.training,
-        method=method,
+    task, name = place.task, tuned.name
+    _, _, default = decided_for(
+        tuned.model,
+        task.folder,
+        tuned.wishes,
+        method=tuned.method,
         examples=len(place.train),
-        hidden_size=info.hidden_size,
-        layers=info.layers,
-        context_length=info.context_length,
-        bfloat16=this_machine().fast_bfloat16,
-        gpu=bool(this_machine().gpus),
         seed=task.seed,
     )
     trials = task.training.tune or 1
     space = knobs(
-        task.training, default, reads=METHODS.get(method).reads, examples=len(place.train)
+        tuned.wishes, default, reads=METHODS.get(tuned.method).reads, examples=len(place.train)
     )
     rows = place.validation[:ROWS] or place.train[:ROWS]
 
@@ -86,15 +114,15 @@ def tuned_by_search(
         # the default configuration as it would be without a search, fewer epochs where time is
         # short included
         update = dict(trial.values) if trial.number else {}
-        if task.training.evaluate_every is None:
+        if tuned.wishes.evaluate_every is None:
             update["evaluate_every"] = a_tenth(default.model_copy(update=update), len(place.train))
         result = train_stage(
-            model_name=task.model,
+            model_name=tuned.model,
             base=task.folder,
             instruction=task.instruction,
             examples=place.train,
-            wishes=task.wishes.model_copy(update=update),
-            method=method,
+            wishes=tuned.wishes.model_copy(update=update),
+            method=tuned.method,
             seed=task.seed,
             folder=trial.folder,
             reporter=heard,
@@ -107,18 +135,7 @@ def tuned_by_search(
 
     def attempt(trial: Attempt) -> tuple[float, Mapping[str, Any]]:
         stage = trained(trial)
-        answerer = opened(trial.folder)
-        try:
-            _, score, _ = read_best(
-                place,
-                f"{name}, trial {trial.number + 1} of {trials}",
-                answerer.generator,
-                answerer.prompt,
-                rows,
-                answerer.context_length or 0,
-            )
-        finally:
-            answerer.close()
+        score = tuned.score(trial, rows)
         return score, {key: stage["config"][key] for key in space}
 
     def told(tried: Tried) -> None:
@@ -146,7 +163,7 @@ def tuned_by_search(
         seconds=_SHARE * 60 * place.minutes,
         told=told,
     )
-    return _deploy(place, found, len(rows), in_training=not place.validation)
+    return _deploy(place, tuned.model, found, len(rows), in_training=not place.validation)
 
 
 def a_tenth(config: TrainingConfig, examples: int) -> int:
@@ -172,7 +189,9 @@ def in_words(values: Mapping[str, Any]) -> str:
     )
 
 
-def _deploy(place: Workplace, found: Found, rows: int, *, in_training: bool) -> dict[str, Any]:
+def _deploy(
+    place: Workplace, base_model: str, found: Found, rows: int, *, in_training: bool
+) -> dict[str, Any]:
     """Move the winner to the arm's folder, and write down what it won against."""
     from luthier.models.tuned import base_record
     from luthier.training.samples_file import SAMPLES
@@ -212,7 +231,7 @@ def _deploy(place: Workplace, found: Found, rows: int, *, in_training: bool) -> 
         (home / "model").rename(model)
     # the way to a model that lies beside it is another one from here
     stored = read_json(model / "prompt.json")
-    record = base_record(place.task.model, place.task.folder, beside=model)
+    record = base_record(base_model, place.task.folder, beside=model)
     write_json(model / "prompt.json", {**stored, **record})
     return {**stage, "notes": [*stage["notes"], *found.notes]}
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from luthier.arms.base import ARMS, Answerer, Arm, Fit, Workplace
 from luthier.arms.prompted import PromptedAnswerer, Reading
 from luthier.arms.readings import read_best, reading_choice
-from luthier.arms.searching import search_choice, tuned_by_search
+from luthier.arms.searching import Tuned, scored_by_reading, search_choice, tuned_by_search
 from luthier.errors import InputError
 from luthier.files import read_json, write_json
 from luthier.models.pool import ModelPool
@@ -72,10 +72,18 @@ class TunedArm(Arm):
             if task.training.tune and self._searches:
                 found = tuned_by_search(
                     place,
-                    name=self.name,
-                    method=self.method,
-                    opened=lambda home: self._opened(
-                        task, place.labels, home, Reading(), place.pool
+                    Tuned(
+                        name=self.name,
+                        model=task.model,
+                        wishes=task.wishes,
+                        method=self.method,
+                        score=scored_by_reading(
+                            place,
+                            self.name,
+                            lambda home: self._opened(
+                                task, place.labels, home, Reading(), place.pool
+                            ),
+                        ),
                     ),
                 )
             else:

@@ -16,7 +16,7 @@ from luthier.errors import InputError
 from luthier.files import folder_atomically, hash_of, read_json, write_json
 from luthier.progress import Reporter
 from luthier.task_training import Training
-from luthier.training.config import TrainingConfig, decide
+from luthier.training.config import TrainingConfig
 from luthier.training.loop import StepReport, Trained
 from luthier.training.method import METHODS
 from luthier.training.objective import TrainingItem
@@ -119,13 +119,13 @@ def train_stage(
     from luthier.models import adapters
     from luthier.models.allocator import give_back_memory
     from luthier.models.estimate import process_bytes
-    from luthier.models.machine import PeakMemory, this_machine
+    from luthier.models.machine import PeakMemory
     from luthier.models.tuned import base_record
     from luthier.training.checkpoints import Checkpoints
+    from luthier.training.decided import decided_for
     from luthier.training.foresee import foresee
     from luthier.training.loop import fit
     from luthier.training.movement import Movement
-    from luthier.training.objective import DEFAULT, OBJECTIVES, check_method
     from luthier.training.parallel import current
     from luthier.training.remedies.replay import NAME, replayed
     from luthier.training.remedies.wise_ft import average, put, row_losses, start_of
@@ -133,8 +133,9 @@ def train_stage(
     from luthier.training.several import PerTask, TaskCurves, in_order, with_replay
 
     torch.manual_seed(seed)
-    objective = OBJECTIVES.get(wishes.objective or DEFAULT)()
-    check_method(type(objective), method)
+    objective, info, config = decided_for(
+        model_name, base, wishes, method=method, examples=len(examples), seed=seed
+    )
     if mixture and not objective.writes:
         raise InputError(f"A mixture of tasks cannot be trained with objective {objective.name}.")
     if wishes.replay and not objective.writes:
@@ -142,20 +143,6 @@ def train_stage(
             f"`training.replay` cannot be used with objective {objective.name}.",
             fix="Leave it out.",
         )
-    info = objective.describe(model_name, base)
-    usual = objective.defaults(examples=len(examples), info=info, method=method)
-    given = {key: value for key, value in usual.items() if getattr(wishes, key) is None}
-    config = decide(
-        wishes.model_copy(update={**given, "objective": objective.name}),
-        method=method,
-        examples=len(examples),
-        hidden_size=info.hidden_size,
-        layers=info.layers,
-        context_length=info.context_length,
-        bfloat16=this_machine().fast_bfloat16,
-        gpu=bool(this_machine().gpus),
-        seed=seed,
-    )
     dtype = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
     with PeakMemory() as memory:
         # eager attention is 10 % faster than SDPA at these lengths on a CPU (docs/log.md)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arms_samples import COLOURS, colours, example, workplace
+from arms_samples import COLOURS, colours, example, workplace, write_tiny_encoder
 from sklearn.linear_model import LogisticRegression
 
 from luthier.arms import linear_probe
@@ -19,24 +19,7 @@ from luthier.models.pool import ModelPool
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """A random two-layer BERT without a pooler."""
-    import torch
-    from transformers import AutoTokenizer, BertConfig, BertModel
-
-    folder = tmp_path_factory.mktemp("encoder")
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=40,
-        initializer_range=0.3,
-    )
-    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return write_tiny_encoder(tmp_path_factory.mktemp("encoder"), tiny_model)
 
 
 @pytest.fixture(autouse=True)
