@@ -58,13 +58,15 @@ def refit(
     if stored.is_file():
         failed: str | None = read_json(stored)["failed"]
         return failed
-    task = _as_before(place.task, record, whole=train is None).changed(seed=seed)
+    task, settled = _as_before(place.task, record, whole=train is None)
+    task = task.changed(seed=seed)
     place = replace(
         place,
         task=task,
         train=place.train if train is None else train,
         folder=folder,
         minutes=max(place.minutes, task.budget.minutes),
+        settled=settled,
     )
     found: dict[str, Any] = {}
     try:
@@ -91,13 +93,13 @@ def _answered(arm: Arm, fit: Fit, place: Workplace, exam: Exam) -> float:
     return exam.mark(arm.name, answers, place.folder).value
 
 
-def _as_before(task: Task, record: dict[str, Any], *, whole: bool) -> Task:
-    """The task with the settings that the first fit came to: those that it searched for, and, on
-    all rows, its epochs."""
+def _as_before(task: Task, record: dict[str, Any], *, whole: bool) -> tuple[Task, dict[str, Any]]:
+    """(the task with the settings that the first fit came to, those settings): those that it
+    searched for, and, on all rows, its epochs."""
     searched = task.training.tune is not None
     keys = _SEARCHED if searched else ("epochs",) if whole else ()
     config = (record.get("settings") or {}).get("training") or {}
     found = {key: config[key] for key in keys if key in config}
     if not found and not searched:
-        return task
-    return task.changed(training=task.to_dict()["training"] | {"tune": None} | found)
+        return task, {}
+    return task.changed(training=task.to_dict()["training"] | {"tune": None} | found), found

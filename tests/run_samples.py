@@ -148,3 +148,24 @@ def luthier(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, st
         main()
     shown = capsys.readouterr()
     return int(stop.value.code or 0), shown.out, shown.err
+
+
+def write_tiny_encoder(folder: Path, tiny_model: Path) -> Path:
+    """A random two-layer BERT without a pooler, with the tokenizer of the tiny model."""
+    import torch
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=40,
+        initializer_range=0.3,
+    )
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from run_samples import luthier as command
-from run_samples import read_jsonl, write_task
+from run_samples import read_jsonl, write_task, write_tiny_encoder
 
 import luthier
+from luthier.arms import classifier
 from luthier.arms.base import ARMS, Workplace
+from luthier.arms.classifier import ClassifierArm
 from luthier.arms.linear_probe import LinearProbe
 from luthier.arms.tuned import TunedArm
 from luthier.data.examples import Example, Message
@@ -137,6 +139,28 @@ def test_a_short_budget_does_not_give_other_seeds_other_epochs(
     (first, wanted, _), (second, epochs, minutes) = given
     assert (first, wanted) == (0, None)
     assert (second, epochs, minutes) == (1, 1.0, 5)
+
+
+def test_an_encoder_with_values_of_its_own_keeps_the_settings_that_were_found(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the task's training section is not the encoder's."""
+    pytest.importorskip("optuna")
+    monkeypatch.setattr(classifier, "ENCODER", str(write_tiny_encoder(tmp_path / "e", tiny_model)))
+    # the last that is tried wins, which is not the default
+    monkeypatch.setattr(ClassifierArm, "_score", lambda self, place, trial, rows: trial.number / 9)
+    task = write_task(tmp_path, tiny_model, arms=["classifier"], seeds=2, training={"tune": 2})
+    luthier.run(task, out=tmp_path / "out", minutes=5)
+    run = Run.open(tmp_path / "out")
+    record = run.arm_record("classifier")
+    assert record
+    first = record["settings"]["training"]
+    (again,) = finished(run, "classifier", "seed")
+    second = json.loads((again / "train.json").read_text())["config"]
+    # a trial's loss is measured on the way, which a refit has no use for
+    assert second | {"evaluate_every": 1} == first | {"seed": 1, "evaluate_every": 1}
+    (choice,) = record["choices"]
+    assert choice["chosen"] == choice["options"][1]["value"] != choice["options"][0]["value"]
 
 
 def test_the_report_says_what_each_seed_scored(seeded: Path) -> None:

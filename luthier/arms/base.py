@@ -9,7 +9,7 @@ was measured.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -74,6 +74,9 @@ class Workplace:
         folder: the arm's own folder.
         labels: of a classification, else None.
         minutes: what of the budget this arm may take.
+        settled: keys of the training section that an earlier fit of this arm came to, where it is
+            fitted again (`refits.py`); the task's training section holds them too, which is not
+            what every arm trains by.
     """
 
     task: Task
@@ -84,6 +87,7 @@ class Workplace:
     pool: ModelPool
     reporter: Reporter
     minutes: float
+    settled: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Answerer(ABC):

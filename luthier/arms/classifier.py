@@ -69,7 +69,7 @@ class EncoderArm(Arm):
             wishes = place.task.wishes
             if encoder != place.task.model:
                 wishes, notes = own_wishes(wishes)
-            wishes = wishes.model_copy(update={"objective": self.objective})
+            wishes = wishes.model_copy(update={**place.settled, "objective": self.objective})
             held = self._trained(place, encoder, wishes)
             write_json(stored, {**held, "notes": [*notes, *held["notes"]]})
         stage = read_json(stored)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from arms_samples import COLOURS, colours, workplace, write_tiny_encoder
+from arms_samples import COLOURS, colours, workplace
+from run_samples import write_tiny_encoder
 
 from luthier.arms import classifier
 from luthier.arms.base import Fit, Workplace

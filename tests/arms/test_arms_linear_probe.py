@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arms_samples import COLOURS, colours, example, workplace, write_tiny_encoder
+from arms_samples import COLOURS, colours, example, workplace
+from run_samples import write_tiny_encoder
 from sklearn.linear_model import LogisticRegression
 
 from luthier.arms import linear_probe
