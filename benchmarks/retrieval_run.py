@@ -85,6 +85,7 @@ def write_task(given: argparse.Namespace) -> Path:
         f"retrieval: {{gold: paragraph, size: {given.size}, overlap: 0, k: {given.k}, "
         "mode: hybrid}\n"
         f"arms: [{given.arms}]\nsuccess: {{max_forgetting: null}}\n"
+        "learning_curve: false\nmemorisation: false\n"
         f"budget: {{minutes: {given.minutes}}}\ntraining: {{epochs: {given.epochs}}}\n"
         "generation: {max_new_tokens: 20}\n",
         encoding="utf-8",
