@@ -180,6 +180,8 @@ def labelled(document: Document, said: Mapping[str, Any], where: str) -> Documen
         InputError: a date that is none, or groups that are no list of names.
     """
     known = {key: value for key, value in said.items() if value not in (None, "")}
+    if not known:
+        return document
     changes: dict[str, Any] = {}
     if ACCESS in known:
         changes[ACCESS] = _groups(known.pop(ACCESS), where)
@@ -225,12 +227,16 @@ def _read(found: Found) -> Iterator[Document]:
             fix="Split it.",
         )
     for document in KINDS.get(ending)(found):
-        if document.text.strip():
-            yield replace(
+        if not document.text.strip():
+            continue
+        # millions of rows come this way, and most need nothing
+        if not document.source or len(document.suspicious) > 1:
+            document = replace(
                 document,
                 source=document.source or found.name,
                 suspicious=tuple(dict.fromkeys(document.suspicious)),
             )
+        yield document
 
 
 def _labelled(document: Document, labels: Sequence[tuple[str, Mapping[str, Any]]]) -> Document:

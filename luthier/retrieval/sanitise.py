@@ -28,6 +28,8 @@ def plain_text(text: str) -> str:
     Offsets of passages and citations count characters of this text, which is the one kept.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if text.isascii():  # nothing of what follows the control characters is in it
+        return _CONTROL.sub(" ", text)
     # a lone surrogate is no character
     text = text.encode("utf-8", "replace").decode("utf-8")
     return unicodedata.normalize("NFC", _CONTROL.sub(" ", _HIDDEN.sub("", text)))

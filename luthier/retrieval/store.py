@@ -26,6 +26,11 @@ EVERYBODY = "*"
 _FIRST, _LAST = datetime.date.min.toordinal(), datetime.date.max.toordinal()
 #: Ids in one condition.
 _AT_ONCE = 500
+#: The index of words, by the name that LanceDB gives it.
+_WORDS = "words_idx"
+#: The share of passages that may be missing from it, and files that a table may lie in, before both
+#: are put in order: rows are read one by one until then, and each file is opened.
+_LOOSE, _FILES = 0.05, 20
 _COLUMNS = ["document", "start", "end", "text", "heading", "source", "metadata", "suspicious"]
 
 
@@ -114,9 +119,19 @@ class Store:
             self._tables[DOCUMENTS].delete(f"id IN ({listed})")
 
     def settle(self) -> None:
-        """Put new rows into the index of words, and small files together; keep every version."""
-        for table in self._tables.values():
-            table.optimize(cleanup_older_than=datetime.timedelta(days=36_500))
+        """Put new rows into the index of words, and small files together, once there are many;
+        keep every version.
+
+        Both rewrite what is there already, which for a small change would be most of the work.
+        Rows that are not in the index of words yet are found all the same: they are read.
+        """
+        for name, table in self._tables.items():
+            loose = 0
+            if name == CHUNKS and (held := table.index_stats(_WORDS)):
+                loose = held.num_unindexed_rows
+            files = table.stats()["fragment_stats"]["num_fragments"]
+            if loose > _LOOSE * table.count_rows() or files > _FILES:
+                table.optimize(cleanup_older_than=datetime.timedelta(days=36_500))
 
     # ---- reading -------------------------------------------------------------------------------
 

@@ -105,7 +105,7 @@ def decide(comparison: Comparison, success: Success) -> Decision:
     if all(standing.out for standing in standings):
         outs = [out for standing in standings for out in standing.outs]
         return _none(standings[0].outs[0], [*_sentences(outs), *notes], effect)
-    return _undecided(comparison, standings, success, notes, effect)
+    return _undecided(comparison, standings, floors, success, notes, effect)
 
 
 def _dead(arm: Compared) -> bool:
@@ -216,6 +216,7 @@ def _deploy(
 def _undecided(
     comparison: Comparison,
     standings: list[Standing],
+    floors: list[Compared],
     success: Success,
     notes: list[str],
     effect: float | None,
@@ -241,10 +242,7 @@ def _undecided(
             f"{title} (95 % interval {wording.interval_of_difference(pair.interval)}); the lower "
             f"end would have to lie above -{wording.points(success.margin)}"
         )
-    reasons.append(
-        f"Use {leader.name} meanwhile: it leads with {wording.percent(leader.score)} {title} "
-        f"(95 % interval {wording.interval_of_score(leader.interval)})"
-    )
+    reasons.append(_meanwhile(leader, standings[0], floors, title))
     outs = [out for standing in standings for out in standing.outs]
     return Decision(
         decision="undecided",
@@ -254,6 +252,28 @@ def _undecided(
         minimum_detectable_effect=effect,
         more_rows=max(needed),
     )
+
+
+def _meanwhile(leader: Standing, highest: Standing, floors: list[Compared], title: str) -> str:
+    """What to use until it is decided; that is no advice where doing nothing scores as well."""
+    held = (
+        f"{wording.percent(leader.score)} {title} (95 % interval "
+        f"{wording.interval_of_score(leader.interval)})"
+    )
+    as_good = [floor for floor in floors if (floor.score or 0.0) >= leader.score]
+    if as_good:
+        best = max(as_good, key=lambda floor: floor.score or 0.0)
+        return (
+            f"{leader.name} is the arm that may still turn out to be of use, at {held}; "
+            f"{best.name} has {wording.percent(best.score or 0.0)} on the same rows, so nothing is "
+            "lost by using none meanwhile"
+        )
+    if highest is not leader:
+        return (
+            f"Use {leader.name} meanwhile: of the arms that are not ruled out it has the highest "
+            f"score, {held}"
+        )
+    return f"Use {leader.name} meanwhile: it leads with {held}"
 
 
 def _none(why: str, reasons: list[str], effect: float | None) -> Decision:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import lancedb
 import pytest
 from retrieval_fakes import WordEncoder
 
@@ -112,6 +114,42 @@ def test_an_update_adds_changes_and_removes(home: Path) -> None:
         texts = " ".join(p.text for p in index.search("canteen noon printer bikes", 50, mode=mode))
         assert "noon" not in texts and "printer" not in texts and "Bikes" in texts
     assert not building.update(home / "index", loaded=encoder).changed
+
+
+def test_many_small_updates_find_what_one_build_finds(home: Path) -> None:
+    """New passages are put into the index of words once there are many of them, not each time."""
+    animals = [f"animal{number:03d}" for number in range(60)]
+    for name in animals:
+        (home / "docs" / f"{name}.txt").write_text(f"The {name} sleeps in the barn at night.")
+    _, encoder = built(home)
+    files: list[int] = []
+    for number, name in enumerate(animals[:30]):
+        (home / "docs" / f"{name}.txt").write_text(f"The {name} wakes in the meadow at dawn.")
+        (home / "docs" / f"{animals[59 - number]}.txt").unlink()
+        building.update(home / "index", loaded=encoder)
+        now = Index.open(home / "index", encoder)
+        for mode in MODES:
+            found = now.search(f"Where does the {name} wake?", k=3, mode=mode)
+            assert found[0].document == f"{name}.txt"
+            assert "meadow" in found[0].text
+        gone = animals[59 - number]
+        assert f"{gone}.txt" not in ids(now.search(f"{gone} sleeps in the barn", k=60, mode="bm25"))
+        files.append(
+            lancedb.connect(home / "index" / "tables")
+            .open_table("chunks")
+            .stats()["fragment_stats"]["num_fragments"]
+        )
+    assert max(files) <= 22  # they do not pile up
+    assert sum(b > a for a, b in pairwise(files)) > 10  # and are not put together each time
+    building.build([str(home / "docs")], home / "anew", loaded=encoder)
+    new = Index.open(home / "anew", encoder)
+    for question in ("meadow at dawn", "barn", "canteen opens", animals[3], "printer floor"):
+        for mode in MODES:
+            one, other = (
+                {p.document: p.score for p in index.search(question, k=40, mode=mode)}
+                for index in (now, new)
+            )
+            assert one.keys() == other.keys()
 
 
 def test_add_replaces_and_keeps_the_rest(home: Path) -> None:

@@ -152,6 +152,28 @@ def test_undecided_when_the_floor_may_be_beaten():
     assert "whether lora beats majority" in result.headline
 
 
+def test_nothing_is_advised_meanwhile_where_the_floor_scores_as_well():
+    """An arm that nearly always does as the floor does is ruled out by few rows; one that does
+    otherwise is not, though it has fewer right than both."""
+    result = decided([arm("majority", 67, floor=True), arm("rag", 66), arm("lora", 63, first=90)])
+    assert (result.decision, result.recommendation) == ("undecided", "lora")
+    assert "it leads" not in said(result)
+    assert "Use lora" not in said(result)
+    assert "lora is the arm that may still turn out to be of use, at 31.5 % accuracy" in said(
+        result
+    )
+    assert "majority has 33.5 % on the same rows" in said(result)
+
+
+def test_an_arm_that_is_not_the_highest_is_not_said_to_lead():
+    arms = [MAJORITY, arm("rag", 44), arm("lora", 42, first=90)]
+    result = decided(arms, margin=0.06)
+    assert (result.decision, result.recommendation) == ("undecided", "lora")
+    assert "rag is no useful improvement on majority" in said(result)
+    assert "it leads" not in said(result)
+    assert "of the arms that are not ruled out it has the highest score, 21.0 %" in said(result)
+
+
 def test_the_floor_is_never_deployed():
     result = decided([arm("majority", 190, floor=True, costs=costs(0)), arm("lora", 150)])
     assert result.decision == "none"
