@@ -322,6 +322,19 @@ def test_an_older_run_of_known_arms_is_completed(tmp_path: Path) -> None:
     assert "Parts of the test" in page_of(run).text()
 
 
+def test_the_calibration_error_stands_beside_what_chance_gives(run: Path) -> None:
+    verdict = json.loads((run / "verdict.json").read_text())
+    held = next(arm["calibration"] for arm in verdict["arms"] if arm["name"] == "lora")
+    mean, high = (f"{100 * end:.1f}" for end in held["ece_by_chance"])
+    said = page_of(run).text().replace("\N{NO-BREAK SPACE}", " ")
+    assert f"calibrated: {mean} %, up to {high} %" in said
+    for arm in verdict["arms"]:
+        if arm.get("calibration"):
+            del arm["calibration"]["ece_by_chance"]
+    write_json(run / "verdict.json", verdict)
+    assert "calibrated:" not in page_of(run).text()
+
+
 def test_how_much_is_known_by_heart_stands_beside_the_auc(tmp_path: Path) -> None:
     from luthier.evaluation.memorisation.judging import judge
     from luthier.evaluation.memorisation.membership import told_apart
