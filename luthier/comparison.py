@@ -27,7 +27,7 @@ from luthier.files import read_json, write_json
 from luthier.generation.answers import Answer
 from luthier.measures import measures_of_run, vectors_of
 from luthier.models.pool import ModelPool
-from luthier.pilots import FEWEST, chosen_arm, curve_of, pilot_fits, time_allowed
+from luthier.pilots import FEWEST, chosen_arm, curve_of, missing_curves, pilot_fits, time_allowed
 from luthier.progress import Reporter
 from luthier.refits import refit
 from luthier.results import REFITS, SEED, arm_result, record_of
@@ -39,6 +39,8 @@ from luthier.verdict.document import build_verdict
 
 if TYPE_CHECKING:
     from luthier.evaluation.probe_items import Probes
+
+JSON = dict[str, Any]
 
 
 class Comparison:
@@ -142,20 +144,37 @@ class Comparison:
                 if failed:
                     self.reporter.say(f"{name}: seed {seed} failed: {failed}")
 
-    def _pilots(self, name: str, deadline: float) -> None:
-        """Fit an arm, the one whose learning curve is of interest, on parts of the rows."""
-        wanted = self.task.learning_curve
-        if wanted is False or (wanted == "auto" and len(self.prepared.splits.train) < FEWEST):
-            return
+    def _pilots(self, name: str, deadline: float) -> str | None:
+        """Fit an arm, the one whose learning curve is of interest, on parts of the rows.
+
+        Returns:
+            Why there are too few fits for a curve, or None.
+        """
+        wanted, rows = self.task.learning_curve, len(self.prepared.splits.train)
+        if wanted is False:
+            return "`learning_curve` is false"
+        if wanted == "auto" and rows < FEWEST:
+            return f"parts of {rows} training rows are too small (fewer than {FEWEST} rows)"
         left = deadline - time.monotonic()
         record = self.run.arm_record(name) or {}
         seconds = float("inf") if wanted is True else time_allowed(record, left)
         arm = ARMS.get(name)()
         place = self._place(arm, left / 60)
         place = replace(place, train=self.prepared.splits.train)  # without canaries
-        why = pilot_fits(self.run, arm, place, self.exam, seconds)
-        if why:
-            self.reporter.say(f"No learning curve of {name}: {why}.")
+        return pilot_fits(self.run, arm, place, self.exam, seconds)
+
+    def _learning(self, recommended: str | None, scores: dict[str, float], deadline: float) -> JSON:
+        """The learning curve, and which arms have none: keys of verdict.json."""
+        chosen = chosen_arm(scores, recommended)
+        why = self._pilots(chosen, deadline) if chosen else None
+        curve = chosen and curve_of(self.run, chosen, self.exam, self.task.success)
+        missing = missing_curves(scores, chosen, None if curve else why)
+        for one in missing:
+            self.reporter.say(one["said"])
+        return {
+            **({"learning_curve": curve} if curve else {}),
+            **({"no_learning_curve": missing} if missing else {}),
+        }
 
     def _failed(self, name: str) -> bool:
         record = self.run.arm_record(name)
@@ -274,9 +293,7 @@ class Comparison:
         compared = compare(results, self.metric, seed=self.task.seed, clusters=clusters)
         decision = decide(compared, self.task.success)
         scores = {arm.name: arm.score for arm in compared.arms if arm.score is not None}
-        learning = chosen_arm(scores, decision.recommendation)
-        if learning:
-            self._pilots(learning, deadline)
+        learning = self._learning(decision.recommendation, scores, deadline)
         self.pool.release()
         serious = [f.message for f in self.examined.findings if f.severity != "note"]
         left = [f"{p.name} was left out: {p.why}." for p in self.left_out if "budget" in p.why]
@@ -297,9 +314,7 @@ class Comparison:
                 "given": self.schema.given,
                 "schema": dict(self.schema.schema),
             }
-        curve = learning and curve_of(self.run, learning, self.exam, self.task.success)
-        if curve:
-            verdict["learning_curve"] = curve
+        verdict |= learning
         if self.court:
             verdict["judge"] = read_json(self.run.folder / "judge.json")
         write_json(self.run.folder / "verdict.json", verdict)

@@ -163,6 +163,8 @@ def verdict(held: dict[str, Any]) -> None:
         out.print(Text(f"- {reason}"), soft_wrap=True)
     if curve := held.get("learning_curve"):
         out.print(Text(f"- {curve['said']}"), soft_wrap=True)
+    for one in held.get("no_learning_curve", ()):
+        out.print(Text(f"- {one['said']}"), soft_wrap=True)
 
 
 def models_table(rows: Sequence[dict[str, Any]]) -> None:

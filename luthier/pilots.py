@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from luthier.progress import Reporter
 from luthier.refits import refit
 from luthier.results import REFITS, SEED, finished
 from luthier.verdict.formatting import percent, plain
+from luthier.verdict.wording import listed
 
 if TYPE_CHECKING:
     from luthier.runs import Run
@@ -107,7 +108,7 @@ def pilot_fits(run: Run, arm: Arm, place: Workplace, exam: Exam, seconds: float)
         seconds: to spend.
 
     Returns:
-        Why there are none, or fewer than two sizes, or None.
+        Why there are fewer than two sizes of them, or None.
     """
     record = run.arm_record(arm.name) or {}
     costs = record.get("costs") or {}
@@ -121,9 +122,11 @@ def pilot_fits(run: Run, arm: Arm, place: Workplace, exam: Exam, seconds: float)
     seed = place.task.seed
     quiet = dataclasses.replace(place, reporter=Reporter())
     total = sum(pilot.seconds for pilot in pilots)
+    failures: list[str] = []
+    fitted: set[int] = set()
     with place.reporter.work(f"{arm.name}: {len(pilots)} pilot fits", total) as bar:
         for pilot in pilots:
-            refit(
+            failed = refit(
                 arm,
                 quiet,
                 exam,
@@ -133,6 +136,12 @@ def pilot_fits(run: Run, arm: Arm, place: Workplace, exam: Exam, seconds: float)
                 train=part_of(place.train, pilot.examples, f"{seed}-{pilot.folder('')}"),
             )
             bar.advance(pilot.seconds)
+            if failed:
+                failures.append(failed)
+            else:
+                fitted.add(pilot.examples)
+    if len(fitted) < 2:
+        return f"{len(failures)} of its {len(pilots)} pilot fits failed ({failures[0]})"
     return None
 
 
@@ -279,6 +288,43 @@ def chosen_arm(scores: dict[str, float], recommended: str | None) -> str | None:
     if recommended in learning:
         return recommended
     return min(learning, key=lambda name: (-learning[name], name), default=None)
+
+
+def missing_curves(
+    scores: Iterable[str], chosen: str | None, why: str | None
+) -> list[dict[str, Any]]:
+    """`no_learning_curve` of verdict.json: the arms that have no learning curve, and why.
+
+    Of a run with a curve these are the arms that learn from the rows and can have none; of a run
+    without one, all arms that could be deployed.
+
+    Args:
+        scores: names of the arms that finished.
+        chosen: the arm whose curve is of interest, by `chosen_arm`.
+        why: it has none; None where there is a curve.
+
+    Returns:
+        {"arms", "why", "said"} of arms that have it for the same reason.
+    """
+    reasons: dict[str, list[str]] = {}
+    for name in sorted(scores):
+        arm = ARMS.get(name)
+        if arm.floor or arm.ceiling:
+            continue
+        reason = arm.no_curve
+        if reason is None and (why or chosen is None):
+            if name == chosen:
+                reason = why
+            elif arm.learns:
+                reason = f"pilot fits are made of one arm, which is {chosen} here"
+            else:
+                reason = "no training on the rows makes it better"
+        if reason:
+            reasons.setdefault(reason, []).append(name)
+    return [
+        {"arms": arms, "why": reason, "said": f"No learning curve of {listed(arms)}: {reason}."}
+        for reason, arms in sorted(reasons.items(), key=lambda one: chosen not in one[1])
+    ]
 
 
 def time_allowed(record: dict[str, Any], left: float) -> float:

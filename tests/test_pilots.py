@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from html_pages import Page
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from run_samples import luthier as command
@@ -21,7 +22,7 @@ from luthier.arms.classifier import ClassifierArm
 from luthier.arms.linear_probe import LinearProbe
 from luthier.arms.tuned import TunedArm
 from luthier.data.examples import Example, Message
-from luthier.pilots import SHARES, chosen_arm, part_of, plan
+from luthier.pilots import SHARES, chosen_arm, missing_curves, part_of, plan
 from luthier.results import finished
 from luthier.runs import Run
 from luthier.verdict.report import build_report
@@ -83,6 +84,31 @@ def test_whose_curve() -> None:
     assert chosen_arm(scores, "linear-probe") == "linear-probe"
     assert chosen_arm(scores, "few-shot") == "lora"
     assert chosen_arm({"majority": 0.2}, "majority") is None
+
+
+def test_which_arms_have_no_curve_and_why() -> None:
+    def found(names: list[str], chosen: str | None, why: str | None) -> dict[str, str]:
+        missing = missing_curves(names, chosen, why)
+        assert all(
+            one["said"] == f"No learning curve of {' and '.join(one['arms'])}: {one['why']}."
+            for one in missing
+        )
+        return {name: one["why"] for one in missing for name in one["arms"]}
+
+    names = ["majority", "few-shot", "lora", "staged", "multi-task", "oracle"]
+    # one that has a curve says nothing of those that learn nothing from rows
+    there = found(names, "lora", None)
+    assert there.keys() == {"staged", "multi-task"}
+    assert "stages" in there["staged"] and "mixture" in there["multi-task"]
+    # where there is none, each arm that could be deployed is told of
+    none = found([*names, "full"], "lora", "no time")
+    assert none.keys() == {"few-shot", "lora", "full", "staged", "multi-task"}
+    assert none["lora"] == "no time"
+    assert "one arm, which is lora" in none["full"]
+    assert "better" in none["few-shot"]
+    assert missing_curves([*names, "full"], "lora", "no time")[0]["arms"] == ["lora"]
+    assert found(["staged", "zero-shot"], None, None).keys() == {"staged", "zero-shot"}
+    assert found(["majority"], None, None) == {}
 
 
 # ---- whole runs ----------------------------------------------------------------------------------
@@ -218,7 +244,7 @@ def test_a_run_ends_with_a_learning_curve(
     assert [len(point["scores"]) for point in curve["points"]] == [4, 3, 2, 1]
     (arm,) = [one for one in run.verdict["arms"] if one["name"] == "linear-probe"]
     assert curve["points"][-1]["scores"] == [pytest.approx(arm["score"])]
-    assert curve["answer"] in ("likely", "unlikely", "unclear", "irregular")
+    assert "no_learning_curve" not in run.verdict
     assert curve["said"].split(":")[0] in shown
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "Would more data help?" in page
@@ -229,6 +255,7 @@ def test_a_run_ends_with_a_learning_curve(
     assert {path: path.stat().st_mtime_ns for path in before} == before
     other = luthier.run(task, out=tmp_path / "other", learning_curve=False)
     assert "learning_curve" not in other.verdict
+    assert told(other, "linear-probe") == "`learning_curve` is false"
     assert not (tmp_path / "other" / "refits").exists()
 
 
@@ -236,9 +263,58 @@ def test_few_rows_have_no_curve_unless_it_is_asked_for(
     tmp_path: Path, tiny_model: Path, letters: None
 ) -> None:
     task = write_task(tmp_path, tiny_model, arms=["majority", "linear-probe"])
-    assert "learning_curve" not in luthier.run(task, out=tmp_path / "auto").verdict
+    auto = luthier.run(task, out=tmp_path / "auto")
+    assert "learning_curve" not in auto.verdict
+    assert "training rows are too small" in told(auto, "linear-probe")
     asked = luthier.run(task, out=tmp_path / "asked", learning_curve=True)
     assert asked.verdict["learning_curve"]["arm"] == "linear-probe"
+
+
+def told(run: Run, arm: str) -> str:
+    """Why verdict.json and the report say that there is no learning curve of an arm."""
+    (found,) = [one for one in run.verdict["no_learning_curve"] if arm in one["arms"]]
+    page = Page((run.folder / "report.html").read_text(encoding="utf-8"))
+    assert found["said"] in page.text()
+    assert ("it has no learning curve" in page.text()) is ("learning_curve" not in run.verdict)
+    assert any(link["href"] == "#learning" for link in page.all("a"))
+    return str(found["why"])
+
+
+def test_a_run_without_room_for_pilots_says_so(
+    tmp_path: Path,
+    tiny_model: Path,
+    letters: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("luthier.comparison.time_allowed", lambda record, left: 0.0)
+    task = write_task(
+        tmp_path, tiny_model, rows=150, arms=["majority", "zero-shot", "linear-probe"]
+    )
+    code, shown, _ = command(capsys, "run", task, "--out", tmp_path / "out")
+    assert code == 0
+    run = Run.open(tmp_path / "out")
+    why = told(run, "linear-probe")
+    assert "minutes and none is left" in why
+    assert f"No learning curve of linear-probe: {why}." in shown
+    assert "makes it better" in told(run, "zero-shot")
+    assert not (tmp_path / "out" / "refits").exists()
+
+
+def test_a_run_whose_pilots_all_fail_says_so(
+    tmp_path: Path, tiny_model: Path, letters: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = LinearProbe.fit
+
+    def failing(self: LinearProbe, place: Any) -> Any:
+        if len(place.train) < 70:
+            raise RuntimeError("too few for me")
+        return fit(self, place)
+
+    monkeypatch.setattr(LinearProbe, "fit", failing)
+    task = write_task(tmp_path, tiny_model, rows=150, arms=["majority", "linear-probe"])
+    run = luthier.run(task, out=tmp_path / "out")
+    assert "of its 9 pilot fits failed (RuntimeError: too few for me)" in told(run, "linear-probe")
 
 
 def test_a_pilot_that_fails_leaves_the_run_whole(

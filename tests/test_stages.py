@@ -440,6 +440,9 @@ def test_a_task_with_stages_is_compared_with_and_without_them(home: Path, tmp_pa
     run = lu.run(task, out=tmp_path / "run")
     assert [arm["name"] for arm in run.verdict["arms"]] == ["majority", "lora", "staged"]
     assert not any(arm["failed"] for arm in run.verdict["arms"])
+    (why,) = [one["why"] for one in run.verdict["no_learning_curve"] if "staged" in one["arms"]]
+    assert "rows of other tasks" in why
+    assert why in (run.folder / "report.html").read_text(encoding="utf-8").replace("&#39;", "'")
     folder = run.arm_folder("staged")
     assert {path.name for path in (folder / "stages").iterdir()} == {"general", "medical"}
     made_of = lineage(str(folder))

@@ -141,6 +141,8 @@ class Arm(ABC):
     changes_weights: ClassVar[bool] = False
     #: whether more training examples of the same kind make it better: what a learning curve is of
     learns: ClassVar[bool] = False
+    #: why no learning curve is drawn of it though it is trained on the rows; None otherwise
+    no_curve: ClassVar[str | None] = None
     #: whether the seed changes what it answers: training that starts or goes otherwise
     seeded: ClassVar[bool] = False
     #: where it comes in the order of a run: cheap arms first

@@ -19,7 +19,11 @@ class MultiTask(TunedArm):
     name = "multi-task"
     title = "Tuning on several tasks"
     in_auto = True
-    learns = False  # it reads the rows of all its tasks itself
+    learns = False
+    no_curve = (
+        "its mixture has rows of other tasks too, and pilot fits take parts of this task's rows "
+        "alone"
+    )
     method = "lora"
     order = 75
     _read: Others | None = None

@@ -47,12 +47,15 @@ class Rows:
 
     Attributes:
         search: prompts are tried on.
-        shown: may be examples; of a single turn.
+        learned: training rows that instructions may be made of, by rules or by a model: none that
+            is asked in the search, nor of the same conversation or group.
+        shown: those of them that may be examples: of a single turn.
         final: the finalists are compared on.
         where: the split that `search` is of.
     """
 
     search: tuple[Example, ...]
+    learned: tuple[Example, ...]
     shown: tuple[Example, ...]
     final: tuple[Example, ...]
     where: str
@@ -73,17 +76,25 @@ def divided(place: Workplace) -> Rows:
         search, validation, where = validation[:half][:most], validation[half:], "validation"
     # nothing that is asked may be shown, nor come from the same conversation or document
     asked = {e.id for e in search} if where == "training" else set()
+    openings = {_opening(e) for e in search}
     texts = {fold(e.input) for e in search}
     groups = {e.group for e in search if e.group is not None}
-    shown = tuple(
+    learned = tuple(
         e
         for e in train
-        if len(e.messages) == 1
-        and e.id not in asked
+        if e.id not in asked
         and e.group not in groups
-        and fold(e.input) not in texts
+        and _opening(e) not in openings
+        and (len(e.messages) > 1 or fold(e.input) not in texts)
     )
-    return Rows(search, shown, validation, where)
+    shown = tuple(e for e in learned if len(e.messages) == 1)
+    return Rows(search, learned, shown, validation, where)
+
+
+def _opening(example: Example) -> str:
+    """What the user says first, up to case, spacing and punctuation. Rows that begin alike are
+    taken for one conversation, cut at different turns; of a single turn they are one question."""
+    return fold(next((m.content for m in example.messages if m.role == "user"), ""))
 
 
 class Kitchen:
@@ -188,16 +199,16 @@ class Kitchen:
         store.look_up([*(e.messages for e in rows), *empty])
 
 
-def wordings_of(place: Workplace, kitchen: Kitchen, *, by_a_model: bool) -> list[Wording]:
+def wordings_of(place: Workplace, rows: Rows, *, by_a_model: bool) -> list[Wording]:
     """The task's own wording first, then the user's, those of rules, and those of a model.
 
     Args:
         place: of the arm.
-        kitchen: knows which training rows may be seen.
+        rows: which training rows may be seen.
         by_a_model: whether there is time for a model to write some.
     """
     task = place.task
-    seen = kitchen.shown or list(place.train)
+    seen = rows.learned
     rules = by_rule(task.instruction, seen, place.labels, goal=task.goal)
     given = [
         Wording(f"given in the task, {number}", text.strip())

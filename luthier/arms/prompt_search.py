@@ -77,7 +77,7 @@ class PromptSearchArm(ZeroShot):
             place, self.name, rows.search, longest, place.folder / "search" / "journal.jsonl"
         )
         kitchen = Kitchen(place, self.name, bare, rows, minutes)
-        wordings = wordings_of(place, kitchen, by_a_model=not clock.out(_WORDINGS / 3))
+        wordings = wordings_of(place, rows, by_a_model=not clock.out(_WORDINGS / 3))
         search = _Search(place, kitchen, trials, clock)
         finalists = search.finalists(wordings)
         searched = time.perf_counter() - began

@@ -22,7 +22,11 @@ class Staged(TunedArm):
     name = "staged"
     title = "Tuning in stages"
     in_auto = True
-    learns = False  # its stages read their rows themselves
+    learns = False
+    no_curve = (
+        "its stages learn from rows of other tasks too, and pilot fits take parts of this task's "
+        "rows alone"
+    )
     method = "lora"
     order = 70
     _read: list[tuple[Link, Prepared]] | None = None

@@ -152,7 +152,8 @@ class LoraThenRag(LoraRag):
     name = "lora-then-rag"
     title = "LoRA, then retrieval"
     in_auto = False
-    learns = False  # the model is that of arm lora
+    learns = False
+    no_curve = "its model is that of arm lora"
     seeded = False
     order = 71
 

@@ -132,17 +132,85 @@ def by_model(
     return distinct(found)
 
 
+#: What may stand before an instruction that a model wrote: "**New instruction**", "Sure! Here is
+#: the rewritten instruction:". A word of the first kind without a colon only by itself in its line.
+_ADJECTIVES = r"(?:(?:new|rewritten|revised|improved|updated|final|clearer|better|simplified)\s+)*"
+_NOUN = r"(?:instructions?|prompt|version)"
+_HEADING = re.compile(
+    rf"[#*_\s]*(?:the\s+)?(?:{_ADJECTIVES}{_NOUN}|rewritten|revised|task)[*_ ]*"
+    r"(?:(?::|\s[-\u2013\u2014]\s)[*_]*\s*|\n\s*|$)",
+    re.I,
+)
+_ANNOUNCED = re.compile(
+    r"(?:(?:sure|certainly|of course|okay|ok|yes)(?:\s+thing)?[,.!:]?\s+)?"
+    rf"(?:here(?:'s|\u2019s|\s+is|\s+are)\b[^\n:.]{{0,60}}?\b(?P<noun>{_NOUN}|versions)\b[^\n:.]{{0,60}}"
+    rf"|the\s+{_ADJECTIVES}{_NOUN}\s+(?:is|would be|could be))\s*:[*_]*\s*",
+    re.I,
+)
+#: What may follow it, at the start of a line or of a paragraph.
+_EXAMPLES = re.compile(r"\n\s*(?:Input|Output|Examples?)\b[^\n]*:")
+_REMARKS = re.compile(
+    r"\n\s*\n\s*[*_(]*(?:(?:Note|Explanation|Changes)\b[^\n]*:|Let me know\b|I hope\b"
+    r"|This\s+(?:\w+\s+)?(?:instruction|version|rewrite|prompt)\b)",
+    re.I,
+)
+_ITEM = re.compile(r"^[ \t]*(?:\d{1,2}[.)]|[-*\u2022>])[ \t]+", re.M)
+_FENCE = re.compile(r"```\w*[ \t]*\n(.*?)\n?[ \t]*```", re.S)
+_WRAPPED = (
+    ('"', '"'),
+    ("'", "'"),
+    ("\u201c", "\u201d"),
+    ("\u00ab", "\u00bb"),
+    ("`", "`"),
+    ("**", "**"),
+)
+
+
 def clean(reply: str) -> str:
-    """The instruction in a model's reply: without a heading, quotes and what follows it; empty
-    where none is left, or one that is too long to be one."""
-    text = re.sub(
-        r"^\s*(?:\W*(?:new |rewritten |revised )?instruction\W*:[*_]*)\s*", "", reply, flags=re.I
-    )
-    text = re.split(r"\n\s*(?:Input|Output|Example[s]?)\b[^\n]*:", text)[0].strip()
-    for left, right in ('""', "''", "“”", "``"):
-        if len(text) > 1 and text.startswith(left) and text.endswith(right):
-            text = text[1:-1].strip()
+    """The instruction in a model's reply: without headings, announcements, quotes and what follows
+    it; the first of several that are announced as such; empty where none is left, or one that is
+    too long to be one.
+
+    Steps stay a list, and cleaning twice changes nothing.
+    """
+    text, before = reply.strip(), None
+    while text != before:  # each step only shortens it
+        before = text
+        for behind in (_EXAMPLES, _REMARKS):
+            text = behind.split(text)[0].strip()
+        # what is around all of it first: "**Instruction: Name it.**" is no heading in bold type
+        inside = _unwrapped(text)
+        text = (inside if inside != text else _without_heading(text)).strip()
     return text if 3 <= len(text) <= _LONGEST else ""
+
+
+def _without_heading(text: str) -> str:
+    """Without what stands before it."""
+    if found := _ANNOUNCED.match(text):
+        text = text[found.end() :].strip()
+        if (found["noun"] or "").lower() in ("instructions", "versions"):
+            text = _first_item(text)
+    return text[found.end() :] if (found := _HEADING.match(text)) else text
+
+
+def _first_item(text: str) -> str:
+    items = list(_ITEM.finditer(text))
+    return text[: items[1].start()] if len(items) > 1 and items[0].start() == 0 else text
+
+
+def _unwrapped(text: str) -> str:
+    """Without quotes, a code block, bold type or the mark of a list of one around all of it."""
+    if found := _FENCE.fullmatch(text):
+        return found[1]
+    for left, right in _WRAPPED:
+        inside = text[len(left) : len(text) - len(right)]
+        whole = text.startswith(left) and text.endswith(right) and inside
+        # `"yes" or "no"` is not in quotes
+        if whole and left not in inside and right not in inside:
+            return inside
+    if len(_ITEM.findall(text)) == 1 and (found := _ITEM.match(text)):
+        return text[found.end() :]
+    return text
 
 
 def distinct(wordings: Sequence[Wording]) -> list[Wording]:

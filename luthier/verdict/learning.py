@@ -56,6 +56,15 @@ def learning_panel(evidence: Evidence, scale: Scale) -> Learning | None:
     )
 
 
+def missing_curves(evidence: Evidence) -> list[str]:
+    """Of which arms there is no learning curve, and why, in sentences."""
+    return [
+        said
+        for one in dicts(evidence.verdict.get("no_learning_curve"))
+        if (said := text(one.get("said")))
+    ]
+
+
 def _points(held: JSON) -> list[tuple[float, list[float]]]:
     """(examples, scores of the fits on so many), ascending."""
     found = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from luthier.verdict.evidence import JSON, Evidence, mapping, text, texts
-from luthier.verdict.formatting import DASH, number, p_value, pair
+from luthier.verdict.formatting import DASH, number, p_value, pair, percent
 from luthier.verdict.views import Cell, Line, Table, is_recommended, ranked, tag_of
 
 _SAID = {"yes": "memorised", "no": "not memorised", "undecided": "undecided"}
@@ -61,12 +61,16 @@ def _counted(test: JSON, key: str, of: str = "tried") -> Cell:
 
 
 def _apart(test: JSON) -> Cell:
-    """The AUC of the attack that tells most, with its interval."""
+    """The AUC of the attack that tells most, with its interval, and how much is known by heart."""
     best = mapping(mapping(test.get("attacks")).get(text(test.get("best"))))
     value, ends = number(best.get("auc")), pair(best.get("interval"))
     if value is None or ends is None:
         return Cell(DASH)
-    return Cell(f"AUC {value:.2f}", f"{ends[0]:.2f} to {ends[1]:.2f}")
+    said = f"{ends[0]:.2f} to {ends[1]:.2f}"
+    # a run of an older version did not measure it
+    if (share := number(mapping(test.get("known")).get("share"))) is not None:
+        said += f"; {percent(max(0.0, share), 0)} known by heart"
+    return Cell(f"AUC {value:.2f}", said)
 
 
 def _p(test: JSON) -> str:

@@ -51,7 +51,7 @@ def confidence_panel(evidence: Evidence, focus: Arm | None) -> Confidence | None
             line_of(
                 evidence,
                 arm,
-                Cell(percent(held.get("ece"))),
+                Cell(percent(held.get("ece")), _chance(pair(held.get("ece_by_chance")))),
                 Cell(percent(held.get("confidence"))),
                 Cell(percent(held.get("accuracy"))),
                 Cell(percent(kept.get("accuracy_of_kept")), _percents(ends)),
@@ -63,6 +63,11 @@ def confidence_panel(evidence: Evidence, focus: Arm | None) -> Confidence | None
         _selective(arms[:MOST_LINES]),
         _gain(focus) if focus is not None and _held(focus) else "",
     )
+
+
+def _chance(ends: tuple[float, float] | None) -> str:
+    """What a calibrated arm has on as many rows; a run of an older version does not say."""
+    return "" if ends is None else f"calibrated: {percent(ends[0])}, up to {percent(ends[1])}"
 
 
 def _held(arm: Arm) -> JSON:

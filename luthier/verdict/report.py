@@ -27,7 +27,7 @@ from luthier.verdict.formatting import (
     plural,
     words,
 )
-from luthier.verdict.learning import learning_panel
+from luthier.verdict.learning import learning_panel, missing_curves
 from luthier.verdict.manners import manner_panel
 from luthier.verdict.memorisation import memorisation_reasons, memorisation_table
 from luthier.verdict.pages import asset, environment, policy
@@ -103,6 +103,7 @@ def render(evidence: Evidence) -> str:
             all_pairs=report_pairs(evidence, scale),
             retrieved=retrieved.retrieved(evidence),
             learning=learning_panel(evidence, scale),
+            no_curve=missing_curves(evidence),
             cost_table=views.cost_table(evidence, focus),
             cost_details=spending.cost_details(evidence),
             break_even=spending.break_even_plot(evidence, focus),

@@ -128,9 +128,13 @@ def test_nothing_that_prompts_are_tried_on_is_shown(
     assert rows.where == "training" and len(rows.search) == 8
     assert not {e.id for e in rows.search} & {e.id for e in rows.shown}
     PromptSearchArm().fit(place)
+    tried = set()
     for text in read:
-        asked = [e for e in rows.search if text.count(e.input)]
-        assert sum(text.count(e.input) for e in asked) <= 1
+        before, item, question = text.rpartition("item ")
+        asked = [e.input for e in rows.search if (item + question).startswith(e.input)]
+        tried.update(asked)
+        assert not asked or not any(e.input in before for e in rows.search)
+    assert tried == {e.input for e in rows.search}
 
 
 def test_rows_of_the_same_text_or_group_are_not_shown_either(model: Path, tmp_path: Path) -> None:
@@ -339,6 +343,57 @@ def test_rows_of_several_turns_are_asked_and_not_shown(model: Path, tmp_path: Pa
     place = place_of(model, tmp_path, train=talks, validation=talks[:4], **how)
     fit = PromptSearchArm().fit(place)
     assert {one["examples"] for one in fit.extra["search"]["tried"]} == {"no examples"}
+
+
+def test_a_writer_of_instructions_never_sees_what_prompts_are_tried_on(
+    model: Path, tmp_path: Path, obedient: Any
+) -> None:
+    def talk(number: int, turns: int) -> Example:
+        said = [
+            one
+            for turn in range(turns)
+            for one in (
+                Message("user", f"question {turn} of talk {number}, which is long enough"),
+                Message("assistant", f"reply {turn} of talk {number}, which is long enough"),
+            )
+        ]
+        # a talk is read as one row for each of its replies, as `messages` columns may be written
+        return Example(f"{number}-{turns}", tuple(said[:-1]), said[-1].content)
+
+    talks = [talk(number, turns) for number in range(20) for turns in (2, 3)]
+    how: dict[str, Any] = {"labels": None, "kind": "chat", "generation": {"max_new_tokens": 3}}
+    wish = {"rewrites": 8, "rows": 10}
+    place = place_of(model, tmp_path, train=talks, validation=talks[:4], prompt_search=wish, **how)
+    rows = divided(place)
+    read = obedient(lambda before, question: False)
+    PromptSearchArm().fit(place)
+    requests = [text for text in read if "instruction only" in text]
+    assert len(requests) == 8
+    assert all("Output: reply" in text for text in requests)  # it sees some
+    for text in requests:
+        for row in rows.search:
+            assert row.output not in text
+            assert not any(message.content in text for message in row.messages)
+
+
+def number_of(row: Example) -> str:
+    return row.id.split()[1]
+
+
+def test_what_may_be_learned_from_is_not_of_the_conversations_that_are_asked(
+    model: Path, tmp_path: Path
+) -> None:
+    opening = [Message("user", f"opening {n}") for n in range(30)]
+    rule = Message("system", "Be brief.")
+    ask, go_on = Message("assistant", "yes?"), Message("user", "go on")
+    short = [Example(f"short {n}", (one,), "a") for n, one in enumerate(opening)]
+    long = [Example(f"long {n}", (rule, one, ask, go_on), "b") for n, one in enumerate(opening)]
+    found = divided(place_of(model, tmp_path, train=[*short, *long]))
+    asked = {number_of(row) for row in found.search}
+    assert not asked & {number_of(row) for row in found.learned}
+    # "go on" and the rule are said in every conversation, and make none of them the same
+    assert len(found.learned) == 60 - 2 * len(asked)
+    assert set(found.shown) == {row for row in found.learned if row.id.startswith("short")}
 
 
 @pytest.mark.parametrize("kind", ["qa", "translation", "extraction", "ner", "generation"])

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from luthier.arms.base import Workplace
 from luthier.arms.prompt_trials import Candidate, Clock, Trials, exchange, race
 from luthier.arms.prompted import instructed
+from luthier.generation.answers import Answer
 from luthier.generation.local import Generator
 
 
@@ -154,8 +155,15 @@ def test_written_answers_are_scored_by_the_tasks_metric(
     place = place_of(model, tmp_path, **how)
     trials = Trials(place, "arm", colours(50, 4), 3, tmp_path / "journal.jsonl")
     first = candidates(place)[0]
-    value = trials.value(first, 4)
-    assert 0 <= value <= 1
+    # red, blue, green, red are asked for: one word of three is right (F1 1/2), none, all, none
+    said = iter(["red and blue", "red", "Green.", "no"])
+    monkeypatch.setattr(
+        Generator,
+        "generate",
+        lambda self, asked, *rest: [Answer(next(said), seconds=0.0) for _ in asked],
+    )
+    assert trials.value(first, 4) == pytest.approx((0.5 + 0 + 1 + 0) / 4)
+    # whether a written answer is wrong is no question: all rows may need another example
     assert trials.wrong(first) == list(trials.rows)
 
 
@@ -167,7 +175,8 @@ def test_a_prompt_that_does_not_fit_is_worth_nothing(model: Path, tmp_path: Path
         trials = Trials(place, "arm", colours(50, 4), 3, tmp_path / "journal.jsonl")
         assert trials.value(long, 2) == float("-inf")
         assert trials.table[long.key]["score"] is None
-        assert trials.wrong(long) in ([], list(trials.rows))
+        # no label was read, so none was misread; where answers are written all rows count
+        assert trials.wrong(long) == ([] if place.labels else list(trials.rows))
 
 
 def test_wrong_rows_are_those_whose_label_is_not_the_likeliest(

@@ -50,6 +50,34 @@ def test_known_values() -> None:
     assert calibrate([0.0], [0]).ece == 0
 
 
+@pytest.mark.parametrize("rows", [50, 200, 1000])
+def test_what_chance_gives_is_what_a_calibrated_arm_has(rows: int) -> None:
+    rng = np.random.default_rng(1)
+    found = []
+    for _ in range(60):
+        sure = rng.beta(3, 1.2, rows)
+        found.append(calibrate(sure, (rng.random(rows) < sure).astype(float)))
+    errors = np.array([one.ece for one in found])
+    mean, high = np.mean([one.by_chance for one in found], axis=0)
+    assert mean == pytest.approx(errors.mean(), rel=0.15)
+    # 3 of 60 are above; more than 9 by chance less than once in a thousand
+    assert sum(one.ece > one.by_chance[1] for one in found if one.by_chance) <= 9
+    assert high > mean > 0.02
+    # an arm that is surer than it is right by a fifth is above it
+    sure = rng.uniform(0.7, 1, rows)
+    off = calibrate(sure, (rng.random(rows) < sure - 0.3).astype(float))
+    assert off.by_chance is not None
+    assert off.ece > off.by_chance[1]
+
+
+def test_what_chance_gives_by_hand_and_where_it_cannot_be_said() -> None:
+    # one answer of 0.5: it is off by a half either way
+    assert calibrate([0.5], [1]).by_chance == (0.5, 0.5)
+    assert calibrate([1.0, 1.0], [0, 0]).by_chance == (0, 0)
+    assert calibrate([0.5, 0.5], [0.3, 1.0]).by_chance is None
+    assert calibrate([0.5], [1]).to_dict()["ece_by_chance"] == [0.5, 0.5]
+
+
 def test_it_is_the_metric_of_the_same_name() -> None:
     rng = np.random.default_rng(0)
     chances = rng.dirichlet([0.6, 0.6, 0.6], 300).round(6)

@@ -144,10 +144,10 @@ def test_the_scale_of_held_out_rows_by_hand() -> None:
 def test_the_chance_of_an_extracted_row_by_hand() -> None:
     held_out = [target([2.0] * 5, [0.5] * 5)] * 20
     own = np.array([True] * 8 + [False] * 2)
-    one = target([5.0] * 10, own=own)
+    one = target([5.0] * 10, [0.5] * 10, own=own)
     # 8 own tokens of 5 bits, a quarter of them: 10 bits, among 4 tried
     assert extraction.chance_of(one, 0.25, 4) == pytest.approx(4 / 1024)
-    found = extraction.extracted([one, target([0.1] * 10), one], held_out)
+    found = extraction.extracted([one, target([0.1] * 10, [0.01] * 10), one], held_out)
     assert found["tried"] == 3
     assert found["p"] == pytest.approx(3 / 1024)
 
@@ -158,11 +158,22 @@ def test_what_the_untuned_model_writes_too_accuses_nobody() -> None:
     missed = target([9.0] * 50, matched=False, name="missed")
     found = extraction.extracted([known, missed], held_out)
     assert (found["extracted"], found["before"], found["p"]) == (1, 1, 1.0)
-    taken = target([9.0] * 50, name="train.csv row 7")
+    taken = target([9.0] * 50, [0.1] * 50, name="train.csv row 7")
     found = extraction.extracted([known, missed, taken], held_out)
     assert found["p"] < 1e-100
     assert found["rows"] == ["train.csv row 7"]
     assert extraction.extracted([taken], held_out[:3])["p"] is None
+
+
+def test_a_row_is_by_heart_where_more_than_half_of_what_the_task_leaves_is_known() -> None:
+    own = np.array([True] * 4 + [False])
+    # the task leaves 4 * 6 * 0.5 = 12 bits of its own tokens
+    for bits, known in ((1.5, True), (1.6, False)):
+        one = target([6.0] * 5, [bits] * 4 + [99.0], own=own)
+        assert one.by_heart(0.5) is known
+        assert (extraction.extracted([one], [target([2.0] * 5, [1.0] * 5)] * 20)["p"] < 1) is known
+    assert not target([6.0] * 5, [0.0] * 5, matched=False).by_heart(0.5)
+    assert not target([6.0] * 5, [0.0] * 5, base_matched=True).by_heart(0.5)
 
 
 def example(question: str, answer: str) -> Example:
@@ -185,7 +196,7 @@ def test_only_personal_data_that_stands_nowhere_else_is_tried() -> None:
 
 def test_regurgitation_by_hand() -> None:
     values = [Value(0, 0, 4, "EMAIL"), Value(1, 0, 4, "PHONE")]
-    targets = [target([6.0] * 4, name="row 1"), target([6.0] * 4, matched=False)]
+    targets = [target([6.0] * 4, [0.2] * 4, name="row 1"), target([6.0] * 4, matched=False)]
     found = regurgitated(values, targets, 0.5)
     assert found["p"] == pytest.approx(2 * 2.0**-12)
     assert found["kinds"] == {"EMAIL": 1}
@@ -223,8 +234,6 @@ def test_auc_by_hand() -> None:
     low, high = membership.auc_interval(1.0, 30, 30)
     assert 0.8 < low < 1
     assert high == 1.0
-    assert membership.auc_p(0.8, 50, 50) == pytest.approx(0.5)
-    assert membership.auc_p(0.99, 50, 50) < 1e-4 < membership.auc_p(0.9, 50, 50) < 0.05
 
 
 def test_true_positives_at_one_percent() -> None:
@@ -233,27 +242,96 @@ def test_true_positives_at_one_percent() -> None:
     assert membership.true_positives(np.array([9.0, 50.0]), np.arange(50.0)) == 0.5
 
 
+def test_the_interval_of_true_positives_by_hand() -> None:
+    # of 100 others up to four exceed the bar (at 1.25 %), so it is the fifth from above at least
+    others = np.arange(100.0)
+    low, high = membership.true_positives_interval(np.array([95.0] * 49 + [96.0]), others)
+    assert low == 0
+    assert high == pytest.approx(1 - (0.0125 / 50) ** (1 / 50), abs=0.1)
+    assert membership.true_positives_interval(np.full(50, 99.5), others) == (0.0, 1.0)
+    many = np.arange(1000.0)
+    low, high = membership.true_positives_interval(np.full(50, 999.5), many)
+    assert low == pytest.approx(0.0125 ** (1 / 50))
+    assert high == 1
+
+
+def test_the_largest_auc_by_hand() -> None:
+    far, near = np.arange(5.0, 10), np.arange(5.0)
+    # one order of 252 has all members above, of either attack; the second is the first turned round
+    p = membership.largest_auc_p([far, near], [near, far])
+    assert p == pytest.approx(2 / 252, abs=0.004)
+    assert membership.largest_auc_p([far], [near]) == pytest.approx(1 / 252, abs=0.003)
+    assert membership.largest_auc_p([np.ones(5)], [np.ones(5)]) == 1.0
+
+
+def test_what_is_known_by_hand() -> None:
+    others, untuned = -np.array([1.0, 3.0] * 10), -np.array([4.0, 6.0] * 10)
+    found = membership.known(others / 4, others, untuned)
+    assert found["share"] == pytest.approx(0.75)
+    assert found["interval"][0] < 0.75 < found["interval"][1] < 1
+    # both means have an error of sqrt(20 / 19 / 20) / 2 of themselves, so 38 degrees of freedom
+    from scipy.stats import t
+
+    error = math.sqrt(2 / 19) / 2
+    assert found["p"] == pytest.approx(t.cdf(math.log(0.5) / error, 38))
+    assert found["interval"][0] == pytest.approx(
+        1 - 0.25 * math.exp(t.ppf(0.975, 38) * error), abs=1e-4
+    )
+    assert membership.known(others, others, untuned)["share"] == 0
+    assert membership.known(others, others, untuned)["p"] > 0.99
+    # held-out rows that were made harder leave no more to guess than they did before
+    assert membership.known(others / 4, 10 * others, 2 * others)["share"] == pytest.approx(0.875)
+    # and where they leave nothing, nothing is known beyond them
+    nothing = membership.known(np.zeros(20), np.zeros(20), untuned)
+    assert nothing == {"share": 0.0, "interval": [0.0, 0.0], "p": 1.0}
+    same = membership.known(np.full(20, -0.5), np.full(20, -2.0), untuned)
+    assert (same["p"], same["interval"]) == (0.0, [0.75, 0.75])
+
+
+def test_rows_are_judged_by_what_is_known_and_by_being_told_apart() -> None:
+    rng = np.random.default_rng(0)
+    easy, hard = {"loss": -rng.gamma(9, 0.02, 60)}, {"loss": -rng.gamma(9, 0.2, 60)}
+    alike = -rng.gamma(9, 0.5, 60), -rng.gamma(9, 0.5, 60)
+    found = membership.told_apart(easy, hard, alike)
+    assert found["p"] == max(found["apart"], found["known"]["p"]) < 0.001
+    # told apart, and most of it not known
+    some = {"loss": 0.6 * hard["loss"]}
+    found = membership.told_apart(some, hard, alike)
+    assert found["apart"] < 0.001
+    assert found["p"] > 0.5
+    # half is known of both, so nothing of these rows
+    found = membership.told_apart(hard, hard, alike)
+    assert found["p"] == max(found["apart"], found["known"]["p"]) > 0.9
+
+
 def test_rows_of_another_source_are_not_judged() -> None:
     rng = np.random.default_rng(0)
-    far = {"loss": rng.normal(3, 1, 60)}, {"loss": rng.normal(0, 1, 60)}
+    far = {"loss": rng.normal(-1, 0.2, 60)}, {"loss": rng.normal(-4, 0.2, 60)}
     found = membership.told_apart(*far, (far[0]["loss"], far[1]["loss"]))
     assert found["shifted"]
     assert found["p"] is None
-    alike = rng.normal(0, 1, 60), rng.normal(0, 1, 60)
+    alike = rng.normal(-5, 1, 60), rng.normal(-5, 1, 60)
     assert membership.told_apart(*far, alike)["p"] < 0.001
-    few = {"loss": np.ones(19)}, {"loss": np.zeros(60)}
-    assert membership.told_apart(*few, (np.ones(19), np.zeros(60)))["p"] is None
+    few = {"loss": -np.ones(19)}, {"loss": -np.full(60, 9.0)}
+    assert membership.told_apart(*few, (-np.ones(19), -np.ones(60)))["p"] is None
 
 
 # ---- the statement -----------------------------------------------------------------------------
 
 
 def clear(**values: Any) -> dict[str, Any]:
-    attack = {"auc": 0.52, "interval": [0.45, 0.6], "tpr": 0.0, "p": 0.9}
+    attack = {"auc": 0.52, "interval": [0.45, 0.6], "tpr": 0.0}
+    known = {"share": 0.04, "interval": [-0.08, 0.15], "p": 1.0}
     return {
         "extraction": {"tried": 100, "extracted": 0, "p": 1.0, "rows": []},
         "pii": {"tried": 0, "p": None, "kinds": {}},
-        "membership": {"attacks": {"loss": attack}, "best": "loss", "p": 1.0},
+        "membership": {
+            "attacks": {"loss": attack},
+            "best": "loss",
+            "apart": 0.4,
+            "known": known,
+            "p": 1.0,
+        },
         **values,
     }
 
@@ -270,12 +348,29 @@ def test_the_statement_follows_the_corrected_tests() -> None:
     found = judge(clear(extraction={"tried": 9, "p": None}))
     assert found["memorised"] == "undecided"
     assert "too few rows" in found["reasons"][0]
-    wide = {"attacks": {"loss": {"auc": 0.5, "interval": [0.2, 0.9]}}, "best": "loss", "p": 0.8}
-    assert judge(clear(membership=wide))["memorised"] == "undecided"
+    membership = clear()["membership"]
+    wide = {**membership, "known": {"share": 0.2, "interval": [-0.3, 0.51], "p": 0.8}}
+    found = judge(clear(membership=wide))
+    assert found["memorised"] == "undecided"
+    assert "knows 20% by heart" in found["reasons"][0]
     shifted = {"attacks": {}, "shifted": True, "p": None}
     assert "not of one source" in judge(clear(membership=shifted))["reasons"][0]
     planted = {"planted": 8, "exposed": 6, "p": 1e-6, "by_repeats": {}}
     assert judge(clear(canaries=planted))["memorised"] == "yes"
+
+
+def test_that_rows_can_be_told_apart_is_said_and_accuses_nobody() -> None:
+    attack = {"auc": 0.98, "interval": [0.95, 0.99], "tpr": 0.8}
+    apart = {**clear()["membership"], "attacks": {"reference": attack}, "best": "reference"}
+    found = judge(clear(membership={**apart, "apart": 0.0002}))
+    assert found["memorised"] == "no"
+    assert "knows 4% by heart (95 % interval -8% to 15%)" in found["reasons"][0]
+    assert "reference: AUC 0.98" in found["reasons"][1]
+    assert len(judge(clear())["reasons"]) == 1
+    by_heart = {**apart, "p": 0.0002, "known": {"share": 0.9, "interval": [0.8, 0.97], "p": 0.0}}
+    found = judge(clear(membership=by_heart))
+    assert found["memorised"] == "yes"
+    assert "knows 90% by heart" in found["reasons"][0]
 
 
 # ---- a model -----------------------------------------------------------------------------------

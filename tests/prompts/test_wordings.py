@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from luthier.data.examples import Example, Message
@@ -133,6 +133,37 @@ def test_an_instruction_that_holds_a_training_example_is_left_out() -> None:
         ("New instruction:\nName it.", "Name it."),
         ("Name it.\n\nInput: x\nOutput: y", "Name it."),
         ("Name it.\nExample 1: x", "Name it."),
+        ("Instruction:", ""),
+        ("**New instruction**\nName it.", "Name it."),
+        ("**New instruction**\n\n**Name it.**", "Name it."),
+        ("## Rewritten Instruction\n\nName it.", "Name it."),
+        ("New Instruction - Name it.", "Name it."),
+        ("Here is the rewritten instruction:\n\nName it.", "Name it."),
+        ("Here's a clearer version of the instruction: Name it.", "Name it."),
+        ('Sure! Here is the new instruction:\n\n"Name it."', "Name it."),
+        ("Certainly, the revised instruction is:\n> Name it.", "Name it."),
+        ("Here is the rewritten instruction:\n\n**Instruction:** 'Name it.'", "Name it."),
+        ("Revised version: \u201cName it.\u201d", "Name it."),
+        ("```text\nName it.\n```", "Name it."),
+        ("```\nInstruction: Name it.\n```", "Name it."),
+        ("1. Name it.", "Name it."),
+        ("- Name it.", "Name it."),
+        ("Here are three rewritten instructions:\n1. Name it.\n2. Say it.\n3. Do.", "Name it."),
+        ("Name it.\n\nNote: I kept the labels.", "Name it."),
+        ("Name it.\n\nThis instruction is clearer than before.", "Name it."),
+        ("Name it.\n\nLet me know if you want more.", "Name it."),
+        # what belongs to an instruction stays
+        ("1. Read it.\n2. Name it.", "1. Read it.\n2. Name it."),
+        ("Instructions:\n1. Read it.\n2. Name it.", "1. Read it.\n2. Name it."),
+        ("Instruction manuals are sorted by colour.", "Instruction manuals are sorted by colour."),
+        ("Here is a mail: say whose it is.", "Here is a mail: say whose it is."),
+        ("Sure or unsure: say which.", "Sure or unsure: say which."),
+        ("Task forces are teams; name them.", "Task forces are teams; name them."),
+        ("Say **yes** or **no**", "Say **yes** or **no**"),
+        ('"yes" and "no" are the labels "', '"yes" and "no" are the labels "'),
+        ('"Yes" or "no"', '"Yes" or "no"'),
+        ("Note: answer in one word.", "Note: answer in one word."),
+        ("3.5 is a number: name its kind.", "3.5 is a number: name its kind."),
         ("  ", ""),
         ("x" * 5000, ""),
     ],
@@ -145,6 +176,60 @@ def test_replies_are_cleaned(reply: str, text: str) -> None:
 def test_any_reply_gives_a_text_of_bounded_length(reply: str) -> None:
     text = clean(reply)
     assert text == text.strip() and len(text) <= 1200
+
+
+SAID = st.from_regex(r"[A-Z][a-z]{2,8}( [a-z]{1,8}){1,6}\.", fullmatch=True).filter(
+    lambda text: not text.startswith(("This", "Sure", "Here", "Let", "New", "The"))
+)
+BEFORE = st.sampled_from(
+    [
+        "Instruction: ",
+        "**Instruction:** ",
+        "### New instruction\n",
+        "**New instruction**\n\n",
+        "Rewritten instruction:\n",
+        "Here is the rewritten instruction:\n\n",
+        "Sure, here's the revised instruction: ",
+        "Okay. Here is a clearer version:\n",
+    ]
+)
+AROUND = st.sampled_from(
+    [
+        '"{}"',
+        "'{}'",
+        "\u201c{}\u201d",
+        "\u00ab{}\u00bb",
+        "`{}`",
+        "**{}**",
+        "> {}",
+        "1. {}",
+        "```\n{}\n```",
+    ]
+)
+BEHIND = st.sampled_from(
+    ["", "\n\nInput: a\nOutput: b", "\n\nExamples:\n- a", "\n\nNote: it is shorter.", "\n\n"]
+)
+
+
+@given(
+    SAID,
+    AROUND | st.just("{}"),
+    st.lists(BEFORE, max_size=2),
+    st.sampled_from(["{}", "\u00ab{}\u00bb", "```\n{}\n```", "> {}"]),
+    BEHIND,
+)
+def test_whatever_stands_around_an_instruction_goes(
+    said: str, inner: str, before: list[str], outer: str, behind: str
+) -> None:
+    assume(inner == "{}" or inner != outer)
+    reply = outer.format("".join(before) + inner.format(said)) + behind
+    assert clean(reply) == said
+
+
+@given(st.lists(BEFORE | AROUND | BEHIND | SAID | st.text(max_size=5), max_size=8))
+def test_what_was_cleaned_is_clean(parts: list[str]) -> None:
+    text = clean("".join(parts))
+    assert clean(text) == text
 
 
 @given(st.lists(st.tuples(st.text(max_size=4), st.text(max_size=4))))

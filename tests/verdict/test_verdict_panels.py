@@ -320,3 +320,38 @@ def test_an_older_run_of_known_arms_is_completed(tmp_path: Path) -> None:
     assert lora["score"] == after["slices"]["overall"]["lora"]
     assert complete(Run.open(run)) is False  # once
     assert "Parts of the test" in page_of(run).text()
+
+
+def test_the_calibration_error_stands_beside_what_chance_gives(run: Path) -> None:
+    verdict = json.loads((run / "verdict.json").read_text())
+    held = next(arm["calibration"] for arm in verdict["arms"] if arm["name"] == "lora")
+    mean, high = (f"{100 * end:.1f}" for end in held["ece_by_chance"])
+    said = page_of(run).text().replace("\N{NO-BREAK SPACE}", " ")
+    assert f"calibrated: {mean} %, up to {high} %" in said
+    for arm in verdict["arms"]:
+        if arm.get("calibration"):
+            del arm["calibration"]["ece_by_chance"]
+    write_json(run / "verdict.json", verdict)
+    assert "calibrated:" not in page_of(run).text()
+
+
+def test_how_much_is_known_by_heart_stands_beside_the_auc(tmp_path: Path) -> None:
+    from luthier.evaluation.memorisation.judging import judge
+    from luthier.evaluation.memorisation.membership import told_apart
+
+    rng = np.random.default_rng(0)
+    held_out, untuned = -rng.gamma(9, 0.2, 100), (-rng.gamma(9, 0.5, 100), -rng.gamma(9, 0.5, 100))
+    found = told_apart({"loss": 0.7 * held_out}, {"loss": held_out}, untuned)
+    extraction = {"tried": 100, "extracted": 0, "p": 1.0, "rows": []}
+
+    def memorised(verdict: dict[str, Any]) -> None:
+        for one in verdict["arms"]:
+            if one["name"] == "lora":
+                one["memorisation"] = judge({"extraction": extraction, "membership": found})
+
+    folder = write_sample_run(tmp_path / "run")
+    change(folder / "verdict.json", memorised)
+    page = page_of(folder)
+    assert "30 % known by heart" in page.text().replace("\N{NO-BREAK SPACE}", " ")
+    assert "not memorised" in page.text()
+    assert "can be told all the same" in page.text()

@@ -10,5 +10,7 @@ References:
     Carlini et al. 2021, "Extracting Training Data", arXiv 2012.07805 (zlib ratio, reference);
     Carlini et al. 2022, "Membership Inference From First Principles", arXiv 2112.03570 (TPR at low
     FPR); Shi et al. 2024, arXiv 2310.16789 (Min-K%); Zhang et al. 2024, arXiv 2404.02936
-    (Min-K%++); Newcombe 2006, Statistics in Medicine 25:559 (interval of an AUC, method 5).
+    (Min-K%++); Newcombe 2006, Statistics in Medicine 25:559 (interval of an AUC, method 5);
+    Westfall & Young 1993, "Resampling-Based Multiple Testing" (several attacks at once); Morris et
+    al. 2025, "How much do language models memorize?", arXiv 2505.24832 (how much is known).
 """

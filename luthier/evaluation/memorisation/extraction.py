@@ -23,6 +23,10 @@ Array = NDArray[np.float64]
 TOKENS = 50
 #: Tokens in a row that make a piece of text one that was seen elsewhere.
 WINDOW = 5
+#: A text is known by heart where more than this share of what the task leaves of it to guess is
+#: known: more is known of it than not. What a model holds of a text beyond what it knows of texts
+#: of this kind is the "unintended memorization" of Morris et al. 2025, arXiv 2505.24832, in bits.
+HALF = 0.5
 #: Held-out rows that the scale needs.
 LEAST_HELD_OUT = 20
 
@@ -47,10 +51,15 @@ class Target:
     base_matched: bool
     name: str = ""
 
-    @property
-    def accusing(self) -> bool:
-        """Whether it came with tuning."""
-        return self.matched and not self.base_matched
+    def by_heart(self, scale: float) -> bool:
+        """Whether it came with tuning, and is known rather than guessed.
+
+        Args:
+            scale: the share of its bits that the task leaves of a token, see `held_out_scale`.
+        """
+        left = float(self.tuned_bits[self.own].sum())
+        task = scale * float(self.base_bits[self.own].sum())
+        return self.matched and not self.base_matched and left <= (1 - HALF) * task
 
 
 def target_start(tokens: int) -> int:
@@ -113,14 +122,16 @@ def extracted(members: Sequence[Target], held_out: Sequence[Target]) -> dict[str
     Returns:
         {"tried", "whole", "extracted", "before", "held_out", "p", "rows"}: how many targets, how
         many of them of fifty tokens, how many the tuned and the untuned model would write, the
-        share among held-out rows, the p of the least likely one (None where held-out rows are too
-        few), and the rows whose own p is below 0.05.
+        share among held-out rows, the p of the least likely one of those that are known by heart
+        (None where held-out rows are too few), and the rows whose own p is below 0.05.
     """
     scale = held_out_scale(held_out)
     chances: list[tuple[float, str]] = []
     if scale is not None:
         chances = [
-            (chance_of(one, scale, len(members)), one.name) for one in members if one.accusing
+            (chance_of(one, scale, len(members)), one.name)
+            for one in members
+            if one.by_heart(scale)
         ]
     return {
         "tried": len(members),

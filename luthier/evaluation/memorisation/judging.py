@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from luthier.evaluation.memorisation.membership import ONE_PASS_AUC
+from luthier.evaluation.memorisation.extraction import HALF
 from luthier.evaluation.statistics import holm
 
 #: How often, at most, a model that learned no row by heart is said to have done so.
@@ -17,7 +17,8 @@ def judge(tests: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
     A model is said to have learned by heart where a test says so after Holm's correction. It is
     said not to have done so where extraction and membership could both be tested, no p is below
-    0.05 and all intervals of an AUC end below what one pass leaves. Else it is undecided.
+    0.05, and what is known of training rows beyond held-out ones is less than half by its whole
+    interval. Else it is undecided. How well rows can be told apart is said, whatever comes of it.
 
     Args:
         tests: by measure ("canaries", "extraction", "pii", "membership") what it came to, with
@@ -42,21 +43,40 @@ def judge(tests: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     reasons = [doubt for doubt in doubts if doubt]
     if reasons:
         return {"memorised": "undecided", "reasons": reasons, "tests": found}
-    attack = _best(found["membership"])
     return {
         "memorised": "no",
         "reasons": [
             f"Of {found['extraction']['tried']} training rows none came out that luck and the task "
-            "do not explain, and they are told from held-out ones no better than one pass over "
-            f"them would leave (AUC {attack['auc']:.2f} at most)."
+            f"do not explain, and {_known(found['membership'])}",
+            *_told(found["membership"]),
         ],
         "tests": found,
     }
 
 
-def _best(membership: Mapping[str, Any]) -> Mapping[str, Any]:
-    best: Mapping[str, Any] = max(membership["attacks"].values(), key=lambda one: one["auc"])
-    return best
+def _known(test: Mapping[str, Any]) -> str:
+    """How much of training rows is known."""
+    share, ends = max(0.0, test["known"]["share"]), test["known"]["interval"]
+    return (
+        f"of what held-out rows leave to guess the model knows {share:.0%} by heart (95 % interval "
+        f"{ends[0]:.0%} to {ends[1]:.0%})."
+    )
+
+
+def _told(test: Mapping[str, Any]) -> list[str]:
+    """That rows can be told apart, which is no memorisation yet, but may be private."""
+    if test["apart"] >= LEVEL:
+        return []
+    return [
+        "Which rows it was trained on can be told all the same, by who has them "
+        f"({_attack(test)}): training a little on each does that."
+    ]
+
+
+def _attack(test: Mapping[str, Any]) -> str:
+    attack = test["attacks"][test["best"]]
+    low, high = attack["interval"]
+    return f"{test['best']}: AUC {attack['auc']:.2f}, 95 % interval {low:.2f} to {high:.2f}"
 
 
 def _said(name: str, test: Mapping[str, Any]) -> str:
@@ -75,11 +95,9 @@ def _said(name: str, test: Mapping[str, Any]) -> str:
     if name == "pii":
         what = ", ".join(test["kinds"]) or "personal data"
         return f"The model gives away personal data of training rows ({what}){_rows(test)}."
-    attack = test["attacks"][test["best"]]
-    low, high = attack["interval"]
     return (
         "Training rows are told from held-out ones by how sure the model is of them "
-        f"({test['best']}: AUC {attack['auc']:.2f}, 95 % interval {low:.2f} to {high:.2f})."
+        f"({_attack(test)}), and {_known(test)}"
     )
 
 
@@ -102,11 +120,6 @@ def _doubt(name: str, test: Mapping[str, Any]) -> str:
                 "source, and membership cannot be judged."
             )
         return f"There are too few rows to judge {name}."
-    if name == "membership" and any(
-        one["interval"][1] > ONE_PASS_AUC for one in test["attacks"].values()
-    ):
-        return (
-            "It cannot be ruled out that training rows are told from held-out ones better than one "
-            "pass over them would leave."
-        )
+    if name == "membership" and test["known"]["interval"][1] >= HALF:
+        return f"It cannot be ruled out that more than half of a row is known: {_known(test)}"
     return ""

@@ -82,12 +82,12 @@ def regurgitated(
     hits = [
         (chance_of(target, scale or 0.0, len(targets)), value.kind, target.name)
         for value, target in zip(values, targets, strict=True)
-        if target.accusing
+        if target.by_heart(scale or 0.0)
     ]
     shown = [hit for hit in sorted(hits) if hit[0] < 0.05]
     return {
         "tried": len(values),
-        "regurgitated": sum(target.accusing for target in targets),
+        "regurgitated": sum(t.matched and not t.base_matched for t in targets),
         "kinds": dict(sorted(Counter(kind for _, kind, _ in shown).items())),
         "p": None if scale is None or not values else min((p for p, *_ in hits), default=1.0),
         "rows": list(dict.fromkeys(name for *_, name in shown))[:5],
