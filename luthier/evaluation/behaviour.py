@@ -32,7 +32,7 @@ def behaviour(
 
     Args:
         kind: the task's.
-        references: the right answers.
+        references: the right answers; of several to a question the first counts.
         predictions: the answers given, in the same order.
         endings: for each answer "stop" (it ended by itself), "length" (it hit the limit), or None
             where that is not known; empty for an arm that does not write.
@@ -51,6 +51,10 @@ def behaviour(
     from luthier.data.lints.deferrals import KINDS as ANSWERED
     from luthier.data.lints.deferrals import says_nothing
 
+    if kind == "qa":  # any one of several right answers is enough
+        from luthier.evaluation.metrics.squad import told_answers
+
+        references = [told_answers(reference)[0] for reference in references]
     lengths, right = _words(predictions), _words(references)
     told = [ending for ending in endings if ending is not None]
     put_off = [

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from luthier.evaluation.metrics.squad import told_answers
 from luthier.verdict.evidence import JSON, Arm, Evidence, text, texts
 from luthier.verdict.formatting import Scale, clip, number
 
@@ -117,13 +118,15 @@ def build_cases(evidence: Evidence, focus: Arm | None, scale: Scale) -> Cases:
         enumerate(rows.items()),
         key=lambda item: (*_urgency(item[1][0], answers, focus, exact), item[0]),
     )
+    # of a question's right answers any one is enough; they are read better than a JSON list
+    several = evidence.verdict.get("kind") == "qa"
     wrong = 0
     if focus is not None and focus.name in answers:
         wrong = sum(_state(row, exact) == "wrong" for row in answers[focus.name].values())
     shown: list[Case] = []
     spent = 0
     for _, (key, row) in order[:CASES]:
-        case = _case(key, row, arms, answers, exact, scale)
+        case = _case(key, row, arms, answers, exact, scale, several)
         spent += _size(case)
         if spent > BUDGET and shown:
             break
@@ -190,6 +193,7 @@ def _case(
     answers: dict[str, dict[str, JSON]],
     exact: bool,
     scale: Scale,
+    several: bool,
 ) -> Case:
     first = next((found[key] for found in answers.values() if key in found), {})
     reference = row.get("output", row.get("reference", first.get("reference")))
@@ -210,7 +214,9 @@ def _case(
     return Case(
         id=text(key),
         input=_text(row.get("input", first.get("input")), INPUT_CHARACTERS),
-        reference=_text(reference, ANSWER_CHARACTERS),
+        reference=_text(
+            " / ".join(told_answers(text(reference))) if several else reference, ANSWER_CHARACTERS
+        ),
         replies=tuple(replies),
         tags=tuple(tags),
     )

@@ -223,9 +223,14 @@ def _undecided(
 ) -> Decision:
     leader = next(standing for standing in standings if not standing.out)
     title = comparison.metric.title
+    # an arm that is ruled out is no question: what is shown to be of use is as good as that
+    out = {standing.name for standing in standings if standing.out}
+    blockers = [pair for pair in leader.blockers if pair.second not in out]
+    if not blockers and not leader.doubts:
+        blockers = list(leader.blockers)
     open_questions = [
         (f"between {pair.first} and {pair.second}", rows_to_tell(comparison, pair, success.margin))
-        for pair in sorted(leader.blockers, key=lambda pair: pair.joint_interval[0])
+        for pair in sorted(blockers, key=lambda pair: pair.joint_interval[0])
     ]
     open_questions += leader.doubts
     question = open_questions[0][0]
@@ -236,7 +241,7 @@ def _undecided(
     ][1:]  # the first is the headline, unless another needs more rows
     if needed[0] != max(needed):
         reasons.insert(0, f"Undecided {question}: label {wording.more_rows(needed[0])}")
-    for pair in leader.blockers:
+    for pair in blockers:
         reasons.append(
             f"{pair.first} against {pair.second}: {wording.signed(pair.difference)} points of "
             f"{title} (95 % interval {wording.interval_of_difference(pair.interval)}); the lower "

@@ -262,6 +262,21 @@ def test_answers_longer_than_may_be_written() -> None:
     assert (finding.severity, finding.rows) == ("warning", ("test.csv row 1",))
 
 
+def test_one_of_several_right_answers_that_can_be_written_is_enough() -> None:
+    def found(kind: str) -> list[str]:
+        context = looked_at(
+            plain(5),
+            kind=kind,
+            test=[("q", '["one two three four", "two words"]'), ("q", '["one two three four"]')],
+            generation={"max_new_tokens": 3},
+            context={"count_tokens": lambda e: (1, len(e.output.split())), "context_length": 100},
+        )
+        return [row for finding in run("overlong", context) for row in finding.rows]
+
+    assert found("qa") == ["test.csv row 2"]
+    assert len(found("generation")) == 2  # there the list itself is what is wanted
+
+
 def test_a_sample_is_the_same_each_time_and_says_so() -> None:
     context = looked_at(plain(50))
     assert context.sample("train").said == ""

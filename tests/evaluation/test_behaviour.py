@@ -74,3 +74,16 @@ def test_what_is_not_known_is_not_said() -> None:
     some = behaviour("chat", ["a", "b"], ["a", "b"], endings=["stop", None])
     assert some["ended"]["of"] == 1
     assert behaviour("chat", [], []) is None
+
+
+def test_one_of_several_right_answers_is_what_an_answer_is_held_against() -> None:
+    references = ['["a b c d", "A b c d", "a b c d e"]', "not in the documents", '["x y"]']
+    answers = ["a b c d", "not in the documents", "x y"]
+    found = behaviour("qa", references, answers)
+    assert found is not None
+    assert found["length_ratio"] == 1
+    assert found["repetition_of_references"] == 0
+    # where lists are what is wanted they are texts like any other
+    other = behaviour("generation", references, answers)
+    assert other is not None
+    assert other["length_ratio"] < 1 and other["repetition_of_references"] > 0

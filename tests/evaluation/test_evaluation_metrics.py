@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from luthier.errors import InputError
 from luthier.evaluation.metrics.fields import flatten, parse_json
 from luthier.evaluation.metrics.spans import parse_entities, place_entities
-from luthier.evaluation.metrics.squad import normalise_answer
+from luthier.evaluation.metrics.squad import normalise_answer, told_answers
 from luthier.evaluation.scoring import (
     METRICS,
     ScoringRows,
@@ -387,6 +387,22 @@ def test_questions_with_and_without_an_answer():
     assert {"has_answer_f1", "no_answer_f1"} <= set(metrics_for("qa", table))
     assert "no_answer_f1" not in metrics_for("qa", rows("qa", ["cat"], ["cat"]))
     assert "no_answer_f1" not in metrics_for("qa")
+
+
+@pytest.mark.parametrize(
+    ("reference", "told"),
+    [
+        ('["Le Grande", "the le grande", "LeGrande"]', ["Le Grande", "LeGrande"]),
+        ("not in the documents", ["not in the documents"]),
+        ("[]", ["[]"]),
+        ('["", "x"]', ["x"]),
+        ("[1, 2]", ["[1, 2]"]),
+        ("[broken", ["[broken"]),
+        ("plain", ["plain"]),
+    ],
+)
+def test_right_answers_as_people_read_them(reference, told):
+    assert told_answers(reference) == told
 
 
 def test_squad_normalisation():

@@ -157,6 +157,9 @@ def test_nothing_is_advised_meanwhile_where_the_floor_scores_as_well():
     otherwise is not, though it has fewer right than both."""
     result = decided([arm("majority", 67, floor=True), arm("rag", 66), arm("lora", 63, first=90)])
     assert (result.decision, result.recommendation) == ("undecided", "lora")
+    # rag is ruled out, so whether lora is as good as rag is no question
+    assert result.headline.startswith("Undecided whether lora beats majority: label about ")
+    assert "lora against rag" not in said(result)
     assert "it leads" not in said(result)
     assert "Use lora" not in said(result)
     assert "lora is the arm that may still turn out to be of use, at 31.5 % accuracy" in said(

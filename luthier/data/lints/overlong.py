@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from luthier.data.examples import Example
 from luthier.data.linting import LINTS, SAMPLE, Finding, LintContext, number, percent, sources
@@ -79,7 +79,11 @@ def _answers(context: LintContext) -> Iterator[Finding]:
     if most is None or count is None or context.labels is not None:
         return
     drawn = context.sample("test")
-    long = [example for example in drawn.examples if count(example)[1] > most]
+    long = [
+        example
+        for example in drawn.examples
+        if all(count(one)[1] > most for one in _as_asked(example, context.task.kind))
+    ]
     if long:
         total = len(drawn.examples)
         yield Finding(
@@ -93,6 +97,15 @@ def _answers(context: LintContext) -> Iterator[Finding]:
             f"{'it' if len(long) == 1 else 'them'}.",
             "Raise `generation.max_new_tokens`, or leave it out.",
         )
+
+
+def _as_asked(example: Example, kind: str) -> list[Example]:
+    """An example with each of the answers that are right by themselves."""
+    if kind != "qa":
+        return [example]
+    from luthier.evaluation.metrics.squad import told_answers
+
+    return [replace(example, output=answer) for answer in told_answers(example.output)]
 
 
 def measure(context: LintContext) -> dict[str, Overlong]:

@@ -60,6 +60,17 @@ def right_answers(reference: str) -> list[str]:
     return [reference]
 
 
+def told_answers(reference: str) -> list[str]:
+    """The answers a reference allows, as people wrote them and none twice; where it says that there
+    is none, its own words for that."""
+    if abstains(reference):
+        return [reference]
+    found: dict[str, str] = {}
+    for answer in right_answers(reference):
+        found.setdefault(normalise_answer(answer), answer)
+    return list(found.values()) if any(found) else [reference]
+
+
 def exact(reference: str, prediction: str) -> float:
     """1 when the texts are equal after normalisation."""
     return float(normalise_answer(reference) == normalise_answer(prediction))
