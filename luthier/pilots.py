@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +58,13 @@ def sizes_of(rows: int) -> dict[int, int]:
     return {max(2, round(share * rows)): most for share, most in SHARES}
 
 
-def plan(rows: int, fit_seconds: float, answer_seconds: float, seconds: float) -> list[Pilot]:
+def plan(
+    rows: int,
+    fit_seconds: float,
+    answer_seconds: float,
+    seconds: float,
+    done: Collection[tuple[int, int]] = (),
+) -> list[Pilot]:
     """The pilots there is time for, cheapest sizes first.
 
     One of every share first, as a curve needs sizes; then more of the small ones, whose scores
@@ -69,15 +75,16 @@ def plan(rows: int, fit_seconds: float, answer_seconds: float, seconds: float) -
         fit_seconds: that fitting on all of them took.
         answer_seconds: that answering the test took.
         seconds: to spend.
+        done: (examples, number) of the pilots of an interrupted run, which take no time any more.
     """
     sizes = sizes_of(rows)
-    cost = {size: fit_seconds * size / rows + answer_seconds for size in sizes}
     chosen: list[Pilot] = []
     for number in range(max(sizes.values())):
         for size, most in sizes.items():
-            if number < most and cost[size] <= seconds:
-                chosen.append(Pilot(size, number, cost[size]))
-                seconds -= cost[size]
+            cost = 0.0 if (size, number) in done else fit_seconds * size / rows + answer_seconds
+            if number < most and cost <= seconds:
+                chosen.append(Pilot(size, number, cost))
+                seconds -= cost
         if number == 0 and len(chosen) < 2:
             return []
     return chosen
@@ -114,7 +121,13 @@ def pilot_fits(run: Run, arm: Arm, place: Workplace, exam: Exam, seconds: float)
     costs = record.get("costs") or {}
     fit = float(costs.get("train_seconds") or 0.0)
     answering = float(costs.get("seconds_per_answer") or 0.0) * len(exam.test)
-    pilots = plan(len(place.train), fit, answering, seconds)
+    rows, home = len(place.train), run.folder / REFITS
+    done = {
+        (pilot.examples, pilot.number)
+        for pilot in plan(rows, 0.0, 0.0, 0.0)
+        if (home / pilot.folder(arm.name) / "arm.json").is_file()
+    }
+    pilots = plan(rows, fit, answering, seconds, done)
     if not pilots:
         needed = sum(fit * share + answering for share, _ in SHARES[:2])
         left = f"{seconds / 60:.1f} are" if seconds >= 3 else "none is"
@@ -130,7 +143,7 @@ def pilot_fits(run: Run, arm: Arm, place: Workplace, exam: Exam, seconds: float)
                 arm,
                 quiet,
                 exam,
-                folder=run.folder / REFITS / pilot.folder(arm.name),
+                folder=home / pilot.folder(arm.name),
                 seed=seed + pilot.number,
                 record=record,
                 train=part_of(place.train, pilot.examples, f"{seed}-{pilot.folder('')}"),

@@ -50,6 +50,20 @@ def test_plans_keep_to_the_time(rows: int, fit: float, answer: float, seconds: f
     assert len({pilot.folder("lora") for pilot in pilots}) == len(pilots)
 
 
+@settings(deadline=None)
+@given(st.integers(60, 5000), st.floats(1, 500), st.integers(0, 8), st.floats(0, 5000))
+def test_pilots_of_an_interrupted_run_take_no_time_again(
+    rows: int, fit: float, finished: int, seconds: float
+) -> None:
+    first = plan(rows, fit, 1.0, seconds)
+    done = {(pilot.examples, pilot.number) for pilot in first[:finished]}
+    spent = sum(pilot.seconds for pilot in first[:finished])
+    again = plan(rows, fit, 1.0, seconds - spent + 1e-6, done)
+    # what was planned is still planned, with the time that is left
+    assert {(p.examples, p.number) for p in first} <= {(p.examples, p.number) for p in again}
+    assert all(p.seconds == 0 for p in again if (p.examples, p.number) in done)
+
+
 def test_time_without_end_fits_them_all() -> None:
     pilots = plan(500, 100, 10, float("inf"))
     assert len(pilots) == sum(most for _, most in SHARES)
