@@ -61,7 +61,7 @@ def _counted(test: JSON, key: str, of: str = "tried") -> Cell:
 
 
 def _apart(test: JSON) -> Cell:
-    """The AUC of the attack that tells most, with its interval, and how much is known by heart."""
+    """The AUC of the attack that tells most, with its interval, and how much is known."""
     best = mapping(mapping(test.get("attacks")).get(text(test.get("best"))))
     value, ends = number(best.get("auc")), pair(best.get("interval"))
     if value is None or ends is None:
@@ -69,7 +69,7 @@ def _apart(test: JSON) -> Cell:
     said = f"{ends[0]:.2f} to {ends[1]:.2f}"
     # a run of an older version did not measure it
     if (share := number(mapping(test.get("known")).get("share"))) is not None:
-        said += f"; {percent(max(0.0, share), 0)} known by heart"
+        said += f"; {percent(max(0.0, share), 0)} known"
     return Cell(f"AUC {value:.2f}", said)
 
 

@@ -352,7 +352,7 @@ def test_the_statement_follows_the_corrected_tests() -> None:
     wide = {**membership, "known": {"share": 0.2, "interval": [-0.3, 0.51], "p": 0.8}}
     found = judge(clear(membership=wide))
     assert found["memorised"] == "undecided"
-    assert "knows 20% by heart" in found["reasons"][0]
+    assert "20 % is known of training rows" in found["reasons"][0]
     shifted = {"attacks": {}, "shifted": True, "p": None}
     assert "not of one source" in judge(clear(membership=shifted))["reasons"][0]
     planted = {"planted": 8, "exposed": 6, "p": 1e-6, "by_repeats": {}}
@@ -364,13 +364,13 @@ def test_that_rows_can_be_told_apart_is_said_and_accuses_nobody() -> None:
     apart = {**clear()["membership"], "attacks": {"reference": attack}, "best": "reference"}
     found = judge(clear(membership={**apart, "apart": 0.0002}))
     assert found["memorised"] == "no"
-    assert "knows 4% by heart (95 % interval -8% to 15%)" in found["reasons"][0]
+    assert "4 % is known of training rows (95 % interval -8 to 15 %;" in found["reasons"][0]
     assert "reference: AUC 0.98" in found["reasons"][1]
     assert len(judge(clear())["reasons"]) == 1
     by_heart = {**apart, "p": 0.0002, "known": {"share": 0.9, "interval": [0.8, 0.97], "p": 0.0}}
     found = judge(clear(membership=by_heart))
     assert found["memorised"] == "yes"
-    assert "knows 90% by heart" in found["reasons"][0]
+    assert "90 % is known of training rows" in found["reasons"][0]
 
 
 # ---- a model -----------------------------------------------------------------------------------

@@ -352,6 +352,6 @@ def test_how_much_is_known_by_heart_stands_beside_the_auc(tmp_path: Path) -> Non
     folder = write_sample_run(tmp_path / "run")
     change(folder / "verdict.json", memorised)
     page = page_of(folder)
-    assert "30 % known by heart" in page.text().replace("\N{NO-BREAK SPACE}", " ")
+    assert "30 % known" in page.text().replace("\N{NO-BREAK SPACE}", " ")
     assert "not memorised" in page.text()
     assert "can be told all the same" in page.text()

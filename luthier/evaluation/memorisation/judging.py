@@ -58,8 +58,8 @@ def _known(test: Mapping[str, Any]) -> str:
     """How much of training rows is known."""
     share, ends = max(0.0, test["known"]["share"]), test["known"]["interval"]
     return (
-        f"of what held-out rows leave to guess the model knows {share:.0%} by heart (95 % interval "
-        f"{ends[0]:.0%} to {ends[1]:.0%})."
+        f"of what held-out rows leave to guess, {100 * share:.0f} % is known of training rows "
+        f"(95 % interval {100 * ends[0]:.0f} to {100 * ends[1]:.0f} %; by heart is more than half)."
     )
 
 
@@ -68,7 +68,7 @@ def _told(test: Mapping[str, Any]) -> list[str]:
     if test["apart"] >= LEVEL:
         return []
     return [
-        "Which rows it was trained on can be told all the same, by who has them "
+        "Which rows it was trained on can be told all the same by somebody who has them "
         f"({_attack(test)}): training a little on each does that."
     ]
 
