@@ -61,7 +61,7 @@ def flagged(attack: Attack) -> bool:
 
 
 def signs_of(document: Document) -> list[str]:
-    from luthier.retrieval.building import signs_in
+    from luthier.retrieval.writing import signs_in
 
     return [sign for chunk in chunks_of(document, Chunking()) for sign in signs_in(document, chunk)]
 

@@ -170,6 +170,7 @@ def scale(given: argparse.Namespace) -> None:
     from luthier.models.loading import load_encoder
     from luthier.retrieval import building
     from luthier.retrieval.index import ENCODER, Index
+    from luthier.retrieval.writing import load_for_many
 
     rows, asked = squad(given.data)
     source_words = [row["text"].split() for row in rows]
@@ -185,7 +186,7 @@ def scale(given: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as home:
         source = Path(home) / "rows.jsonl"
         source.write_text("\n".join(map(json.dumps, made)), encoding="utf-8")
-        encoder = building._load(ENCODER)
+        encoder = load_for_many(ENCODER)
         exact = Encoder.load(ENCODER)
         some = [row["text"] for row in made[: given.sample]]
         encoder.encode(some[:64])  # the first products are slow

@@ -136,7 +136,10 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+#: Made once: `json.dumps` makes an encoder for each call with options, and there are millions.
+_SORTED = json.JSONEncoder(sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+
+
 def hash_of(value: Any) -> str:
     """Hex SHA-256 of a JSON-able value, independent of key order."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_SORTED.encode(value).encode()).hexdigest()

@@ -331,7 +331,7 @@ def missing_curves(
             elif arm.learns:
                 reason = f"pilot fits are made of one arm, which is {chosen} here"
             else:
-                reason = "no training on the rows makes it better"
+                reason = "nothing is trained on the rows"
         if reason:
             reasons.setdefault(reason, []).append(name)
     return [

@@ -256,6 +256,17 @@ def twice(pairs: Iterable[tuple[str, Any]]) -> str:
     return next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError(f"an object has two keys called {twice(pairs)!r}")
+    return values
+
+
+#: Made once: `json.loads` makes a decoder for each call with options, and there are millions.
+_JSON = json.JSONDecoder(parse_constant=lambda _: None, object_pairs_hook=_unique)
+
+
 def parse_json(text: str) -> Any:
     """Parse one JSON document; NaN and Infinity become None.
 
@@ -263,15 +274,10 @@ def parse_json(text: str) -> Any:
         ValueError: broken JSON (`json.JSONDecodeError`, with the position), an object that names
             a key twice, or nesting too deep to read.
     """
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        values = dict(pairs)
-        if len(values) < len(pairs):
-            raise ValueError(f"an object has two keys called {twice(pairs)!r}")
-        return values
-
+    if text.startswith("\ufeff"):
+        raise json.JSONDecodeError("Unexpected UTF-8 BOM", text, 0)
     try:
-        return json.loads(text, parse_constant=lambda _: None, object_pairs_hook=unique)
+        return _JSON.decode(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

@@ -1,63 +1,28 @@
 """Making an index and keeping it current.
 
 Documents are compared by id and content hash: what is unchanged is left alone, what changed is
-replaced, and on `update` what is gone is removed. Tables are written first and named by the
-manifest last, so a reader sees the old version or the new one, and so does everybody after a kill.
+replaced, and on `update` what is gone is removed. How a change is written is `writing.py`'s.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from luthier.data.refused import Refused
-from luthier.errors import InputError, RunError
-from luthier.files import hash_of
+from luthier.errors import InputError
 from luthier.progress import Reporter
-from luthier.retrieval.chunks import Chunk, Chunking, chunks_of
-from luthier.retrieval.documents import Document, documents_in, read_labels
-from luthier.retrieval.hostile import suspicions
+from luthier.retrieval.chunks import Chunking
+from luthier.retrieval.documents import documents_in, read_labels
 from luthier.retrieval.index import ENCODER, Index, needs_lancedb
-from luthier.retrieval.manifest import (
-    Change,
-    Manifest,
-    Where,
-    must_fit,
-    read_manifest,
-    write_manifest,
-)
+from luthier.retrieval.manifest import Manifest, Where, read_manifest
 from luthier.retrieval.older import opened_by
-from luthier.retrieval.places import LOCK, TABLES, Place, Turn, place_at
+from luthier.retrieval.places import LOCK, TABLES, place_at
 from luthier.retrieval.sources import must_keep_names, outer, second_names, told_of
-from luthier.retrieval.store import CHUNKS, DOCUMENTS, Store, chunk_row
-
-#: Passages that are encoded and written at once; after a kill at most these are encoded again. So
-#: many that most share their length with others, which the encoder computes without padding.
-_SLICE = 4096
-_SPOOL = ".vectors"
-
-
-@dataclass
-class Written:
-    """What a change of an index came to.
-
-    Attributes:
-        change: the version that was made, or the last one where nothing changed.
-        refused: files that could not be read.
-        suspicious: passages that read like instructions to a model, by document.
-        notes: what else there is to tell.
-    """
-
-    change: Change
-    refused: Refused
-    suspicious: dict[str, int] = field(default_factory=dict)
-    changed: bool = True
-    notes: list[str] = field(default_factory=list)
+from luthier.retrieval.store import Store
+from luthier.retrieval.writing import SPOOL, Writer, Written, load_for_many, name_version
 
 
 def build(
@@ -98,9 +63,9 @@ def build(
             f"{place} is an index already.",
             fix=f"`luthier index update {place}` brings it up to date; or name another folder.",
         )
-    if place.names() - {TABLES, _SPOOL, LOCK}:
+    if place.names() - {TABLES, SPOOL, LOCK}:
         raise InputError(f"{place} is there already and is no index.", fix="Name another folder.")
-    encoder_of = loaded or _load(encoder)
+    encoder_of = loaded or load_for_many(encoder)
     with place.writing() as turn:
         if place.stamp():
             raise InputError(f"Another process made {place} meanwhile.", fix="Update that one.")
@@ -116,7 +81,7 @@ def build(
         found = documents_in(
             sources, base, labels=read_labels(labels) if labels else (), refused=refused
         )
-        writer = _Writer(place, turn, store, manifest, encoder_of, reporter or Reporter())
+        writer = Writer(place, turn, store, manifest, encoder_of, reporter or Reporter())
         return writer.write("build", found, {}, refused or Refused())
 
 
@@ -200,7 +165,7 @@ def remove(where: Where, ids: Sequence[str]) -> Written:
         turn.still()
         store.remove(ids)
         removed = len(set(ids))
-        change = _named(
+        change = name_version(
             place, turn, store, manifest, "remove", len(known) - removed, removed=removed
         )
         return Written(change, Refused())
@@ -234,7 +199,7 @@ def restore(where: Where, version: int, *, reopen: bool = False) -> Written:
         store = Store(place)
         turn.still()
         store.go_back(held.tables)
-        change = _named(place, turn, store, manifest, f"restore {version}", held.documents)
+        change = name_version(place, turn, store, manifest, f"restore {version}", held.documents)
         return Written(change, Refused())
 
 
@@ -274,161 +239,9 @@ def _change(
         else:  # what an older index has stays, so that its second names can be told apart
             sources = outer([*manifest.sources, *wanted], kept=manifest.sources)
         manifest = manifest.model_copy(update={"sources": sources})
-        writer = _Writer(place, turn, store, manifest, loaded, reporter or Reporter())
+        writer = Writer(place, turn, store, manifest, loaded, reporter or Reporter())
         sync = action == "update"
         done = writer.write(action, found, known, refused or Refused(), sync=sync)
         if double:
             done.notes.append(told_of(double, place, store.hashes()))
         return done
-
-
-def signs_in(document: Document, chunk: Chunk) -> list[str]:
-    """Why a passage may have been written to mislead a model: signs of its document, and of all
-    that a model would read of it, headings included."""
-    said = "\n".join([*chunk.heading, document.text[chunk.start : chunk.end]])
-    return list(dict.fromkeys([*document.suspicious, *suspicions(said)]))
-
-
-def _named(
-    place: Place,
-    turn: Turn,
-    store: Store,
-    manifest: Manifest,
-    action: str,
-    documents: int,
-    **counts: int,
-) -> Change:
-    """Make what the store holds now the version that is read, where it holds so many documents."""
-    held = store.counts()
-    if held[DOCUMENTS] != documents:
-        raise RunError(
-            f"{place} holds {held[DOCUMENTS]} documents where this writer left {documents}: "
-            "another process wrote to its tables.",
-            fix="Nobody sees what was written. Run it again.",
-        )
-    after = manifest.changed(
-        action, store.versions, documents=documents, chunks=held[CHUNKS], **counts
-    )
-    write_manifest(turn, after)
-    place.clear(_SPOOL)
-    return after.now
-
-
-def _load(name: str) -> Any:
-    """The encoder for many passages: in bfloat16 where the processor computes in it at speed, which
-    moves a vector by less than 0.001 of a cosine; questions are encoded in float32."""
-    import torch
-
-    from luthier.models.encoder import Encoder
-    from luthier.models.machine import this_machine
-
-    fast = this_machine().fast_bfloat16
-    return Encoder.load(name, dtype=torch.bfloat16 if fast else torch.float32)
-
-
-class _Writer:
-    """One change of an index under way."""
-
-    def __init__(
-        self,
-        place: Place,
-        turn: Turn,
-        store: Store,
-        manifest: Manifest,
-        encoder: Any,
-        reporter: Reporter,
-    ) -> None:
-        self.place, self.turn, self.store, self.manifest = place, turn, store, manifest
-        self._encoder, self.reporter = encoder, reporter
-        self.chunking = Chunking(**manifest.chunking)
-        self.suspicious: dict[str, int] = {}
-
-    def write(
-        self,
-        action: str,
-        documents: Iterator[Document],
-        known: dict[str, str],
-        refused: Refused,
-        *,
-        sync: bool = False,
-    ) -> Written:
-        """Bring the tables to what the documents are, and name the new version."""
-        counts = {"added": 0, "updated": 0, "removed": 0, "unchanged": 0}
-        seen: set[str] = set()
-        held: list[Document] = []
-        rows: list[dict[str, Any]] = []
-        total = len(known) or 1
-        with self.reporter.work("indexing", total) as bar:
-            for document in documents:
-                seen.add(document.id)
-                bar.advance()
-                if known.get(document.id) == document.hash:
-                    counts["unchanged"] += 1
-                    continue
-                counts["updated" if document.id in known else "added"] += 1
-                held.append(document)
-                rows += self._rows(document)
-                bar.note(f"{sum(counts.values()):,} documents")
-                if len(rows) >= _SLICE:
-                    self._flush(held, rows, known)
-                    held, rows = [], []
-            self._flush(held, rows, known)
-        if sync:
-            # what could not be read this time is not gone
-            gone = set(known) - seen if not refused.count else set()
-            if gone:
-                self.turn.still()
-                self.store.remove(gone)
-                counts["removed"] = len(gone)
-        if action != "build" and not (counts["added"] or counts["updated"] or counts["removed"]):
-            write_manifest(self.turn, self.manifest)  # its sources may be others
-            return Written(self.manifest.now, refused, changed=False)
-        self.turn.still()
-        self.store.settle()
-        there = len(known) + counts["added"] - counts["removed"]
-        change = _named(self.place, self.turn, self.store, self.manifest, action, there, **counts)
-        return Written(change, refused, self.suspicious)
-
-    def _rows(self, document: Document) -> list[dict[str, Any]]:
-        rows = []
-        for chunk in chunks_of(document, self.chunking):
-            signs = signs_in(document, chunk)
-            if signs:
-                self.suspicious[document.id] = self.suspicious.get(document.id, 0) + 1
-            rows.append(chunk_row(document, chunk.start, chunk.end, chunk.heading, signs))
-        return rows
-
-    def _flush(
-        self, documents: list[Document], rows: list[dict[str, Any]], known: dict[str, str]
-    ) -> None:
-        if not documents:
-            return
-        vectors = self._vectors([row["words"] for row in rows])
-        replaced = [document.id for document in documents if document.id in known]
-        self.turn.still()
-        if replaced:
-            self.store.remove(replaced)
-        self.store.add(documents, rows, vectors)
-
-    def _vectors(self, texts: list[str]) -> np.ndarray[Any, Any]:
-        """Of the texts, (n, d); those that a killed writer had made already are taken up."""
-        if not texts:
-            return np.zeros((0, self.manifest.dimension), dtype=np.float32)
-        name = f"{_SPOOL}/{hash_of([self.manifest.encoder, texts])}.npy"
-        kept = self.place.read(name)
-        if kept is not None:
-            try:
-                held: np.ndarray[Any, Any] = np.load(io.BytesIO(kept), allow_pickle=False)
-                if held.shape == (len(texts), self.manifest.dimension):
-                    return held
-            except (OSError, ValueError, EOFError):
-                pass  # of another version
-        if self._encoder is None:
-            self._encoder = _load(self.manifest.encoder)
-        must_fit(self._encoder, self.manifest, self.place)
-        with self.reporter.work("encoding", len(texts)) as bar:
-            vectors: np.ndarray[Any, Any] = self._encoder.encode(texts, progress=bar.advance)[0]
-        file = io.BytesIO()
-        np.save(file, vectors)
-        self.place.write(name, file.getvalue())
-        return vectors

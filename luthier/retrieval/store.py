@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from luthier.retrieval.documents import Document
@@ -111,13 +111,11 @@ class Store:
         rows = [_document_row(document) for document in documents]
         self._tables[DOCUMENTS].add(pa.Table.from_pylist(rows, _document_schema()))
 
-    def remove(self, ids: Iterable[str]) -> None:
+    def remove(self, ids: Collection[str]) -> None:
         """Documents and their passages."""
-        names = sorted(set(ids))
-        for start in range(0, len(names), _AT_ONCE):
-            listed = ", ".join(_quoted(name) for name in names[start : start + _AT_ONCE])
-            self._tables[CHUNKS].delete(f"document IN ({listed})")
-            self._tables[DOCUMENTS].delete(f"id IN ({listed})")
+        for name, column in ((CHUNKS, "document"), (DOCUMENTS, "id")):
+            for condition in _one_of(column, ids):
+                self._tables[name].delete(condition)
 
     def settle(self) -> None:
         """Put new rows into the index of words, and small files together, once there are many;
@@ -134,6 +132,18 @@ class Store:
             allowed = min(_LOOSE * table.count_rows(), _MOST_LOOSE)
             if loose > allowed or files > _FILES:
                 table.optimize(cleanup_older_than=datetime.timedelta(days=36_500))
+
+    def vectors_of(self, ids: Collection[str]) -> dict[str, np.ndarray[Any, Any]]:
+        """Vectors (d,) of the passages of documents, by the words that were encoded."""
+        table = self._tables[CHUNKS]
+        found: dict[str, np.ndarray[Any, Any]] = {}
+        for condition in _one_of("document", ids):
+            query = table.search().where(condition).select(["words", "vector"])
+            held = query.limit(table.count_rows() + 1).to_arrow()
+            vectors = held["vector"].combine_chunks()
+            numbers = vectors.flatten().to_numpy().reshape(len(held), -1)
+            found.update(zip(held["words"].to_pylist(), numbers, strict=True))
+        return found
 
     # ---- reading -------------------------------------------------------------------------------
 
@@ -287,6 +297,14 @@ def _passage(row: dict[str, Any], score: float) -> Passage:
         metadata=json.loads(row["metadata"]),
         suspicious=tuple(row["suspicious"] or ()),
     )
+
+
+def _one_of(column: str, ids: Collection[str]) -> Iterator[str]:
+    """Conditions that together hold for the rows of some ids."""
+    names = sorted(set(ids))
+    for start in range(0, len(names), _AT_ONCE):
+        listed = ", ".join(_quoted(name) for name in names[start : start + _AT_ONCE])
+        yield f"{column} IN ({listed})"
 
 
 def _quoted(text: str) -> str:

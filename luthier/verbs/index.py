@@ -12,8 +12,8 @@ import typer
 from luthier.verbs.options import Json
 
 if TYPE_CHECKING:
-    from luthier.retrieval.building import Written
     from luthier.retrieval.passages import Scope
+    from luthier.retrieval.writing import Written
 
 app = typer.Typer(
     name="index",

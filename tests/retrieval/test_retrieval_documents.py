@@ -139,7 +139,20 @@ def test_rows_are_documents(tmp_path: Path) -> None:
     )
     assert one.headings == ((0, 1, "T"),)
     assert two.valid_to == datetime.date(2020, 1, 31)
-    assert two.source == "a.jsonl row 2"
+    assert two.source == "a.jsonl#y"
+
+
+def test_a_row_with_an_id_is_the_same_wherever_it_stands(tmp_path: Path) -> None:
+    lines = [{"id": name, "text": f"the text of {name}"} for name in "abc"]
+    before = read(write(tmp_path, "a.jsonl", "\n".join(map(json.dumps, lines))))
+    after = read(write(tmp_path, "a.jsonl", "\n".join(map(json.dumps, lines[1:]))))
+    assert [one.hash for one in after] == [one.hash for one in before[1:]]
+
+
+def test_a_row_without_an_id_is_found_by_its_place(tmp_path: Path) -> None:
+    lines = [{"text": "one"}, {"text": "two"}]
+    *_, two = read(write(tmp_path, "a.jsonl", "\n".join(map(json.dumps, lines))))
+    assert (two.id, two.source) == ("a.jsonl#2", "a.jsonl row 2")
 
 
 def test_labels_of_a_file_win(tmp_path: Path) -> None:

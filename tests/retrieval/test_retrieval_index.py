@@ -14,6 +14,7 @@ from retrieval_fakes import WordEncoder
 
 from luthier.errors import InputError
 from luthier.retrieval import building
+from luthier.retrieval import writing as writing_of
 from luthier.retrieval.chunks import Chunking
 from luthier.retrieval.fusion import combine, fuse
 from luthier.retrieval.index import Index
@@ -114,6 +115,25 @@ def test_an_update_adds_changes_and_removes(home: Path) -> None:
         texts = " ".join(p.text for p in index.search("canteen noon printer bikes", 50, mode=mode))
         assert "noon" not in texts and "printer" not in texts and "Bikes" in texts
     assert not building.update(home / "index", loaded=encoder).changed
+
+
+def test_of_an_edited_document_what_was_edited_is_encoded(home: Path) -> None:
+    parts = [f"# Part {n}\n\nThe rule of part {n} is number{n}.\n" for n in range(30)]
+    (home / "docs" / "rules.md").write_text("\n".join(parts))
+    _, encoder = built(home)
+    before = encoder.encoded
+    parts[20] = "# Part 20\n\nThe rule of part 20 is elephant.\n"
+    (home / "docs" / "rules.md").write_text("New first line.\n\n" + "\n".join(parts))
+    done = building.update(home / "index", loaded=encoder)
+    assert done.change.updated == 1
+    assert encoder.encoded == before + 2
+    building.build([str(home / "docs")], home / "anew", loaded=encoder)
+    changed, anew = (Index.open(home / name, encoder) for name in ("index", "anew"))
+    for question in ("elephant", "number29", "New first line"):
+        for mode in MODES:
+            (one,), (two,) = (index.search(question, 1, mode=mode) for index in (changed, anew))
+            assert (one.start, one.text) == (two.start, two.text)
+            assert one.score == pytest.approx(two.score, abs=1e-5)
 
 
 def test_many_small_updates_find_what_one_build_finds(home: Path) -> None:
@@ -239,7 +259,7 @@ def test_a_writer_that_dies_leaves_the_old_version(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(building, "write_manifest", dies)
+        patch.setattr(writing_of, "write_manifest", dies)
         building.update(home / "index", loaded=encoder)
     index = Index.open(home / "index", encoder)
     assert index.version == 1
@@ -260,7 +280,7 @@ def test_a_killed_build_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(building, "write_manifest", dies)
+        patch.setattr(writing_of, "write_manifest", dies)
         building.build([str(home / "docs")], home / "index", loaded=encoder)
     with pytest.raises(InputError, match="is no index"):
         Index.open(home / "index", encoder)

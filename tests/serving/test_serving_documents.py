@@ -25,7 +25,7 @@ from luthier.errors import InputError
 from luthier.generation.answers import Answer
 from luthier.generation.options import AnswerOptions
 from luthier.models.pool import ModelPool
-from luthier.retrieval import building
+from luthier.retrieval import building, writing
 from luthier.retrieval.index import Index
 from luthier.retrieval.passages import OPEN, Scope
 from luthier.serving.access import Access, read_keys
@@ -146,7 +146,7 @@ def test_an_update_is_seen_by_the_next_request_and_half_of_one_never(
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(building, "write_manifest", dies)
+            patch.setattr(writing, "write_manifest", dies)
             building.update(home / "index", loaded=WordEncoder())
         assert "noon" in message(ask(url, question))["content"]
         assert "yard" not in ask(url, "Where do bikes stand?").text

@@ -39,9 +39,10 @@ def rows(found: Found) -> Iterator[Document]:
         title = next((str(values[n]) for n in _TITLE if isinstance(values.get(n), str)), "")
         headings = ((0, 1, title),) if title else ()
         where = f"{found.name} row {number}"
-        document = Document(
-            f"{found.name}#{own}", text, where, headings=headings, suspicious=hidden
-        )
+        name = f"{found.name}#{own}"
+        # the place of a row changes with every row that is taken out before it; its id stays
+        source = name if key else where
+        document = Document(name, text, source, headings=headings, suspicious=hidden)
         simple = {k: v for k, v in values.items() if not isinstance(v, dict)}
         yield labelled(document, simple, where)
 
