@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -270,7 +270,7 @@ class Comparison:
             aftermath=aftermath,
         )
 
-    def _arm_results(self) -> list[ArmResult]:
+    def _arm_results(self, clusters: Sequence[Hashable] | None) -> list[ArmResult]:
         """What the arms left in the folder."""
         gold = named_documents(self.test, self.task, self.run.folder)
         return [
@@ -282,14 +282,15 @@ class Comparison:
                 metric=self.metric,
                 schema=self.schema,
                 gold=gold,
+                clusters=clusters,
             )
             for p in self.planned
         ]
 
     def _decide(self, deadline: float) -> None:
         """Compare what the arms left in the folder, decide, and write verdict and report."""
-        results = self._arm_results()
         clusters, narrow = clusters_of(self.test)
+        results = self._arm_results(clusters)
         compared = compare(results, self.metric, seed=self.task.seed, clusters=clusters)
         decision = decide(compared, self.task.success)
         scores = {arm.name: arm.score for arm in compared.arms if arm.score is not None}

@@ -7,7 +7,7 @@ refused before anything is spent on it; where another metric decides, that is on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -123,7 +123,9 @@ class Court:
             answers[row].extra["judged"] = (1 + float(preference)) / 2
 
 
-def judged_of(rows: ScoringRows, *, seed: int) -> dict[str, Any]:
+def judged_of(
+    rows: ScoringRows, *, seed: int, clusters: Sequence[Hashable] | None = None
+) -> dict[str, Any]:
     """What verdict.json says of an arm as `judged`; nothing where no judge was asked."""
     import numpy as np
 
@@ -136,7 +138,7 @@ def judged_of(rows: ScoringRows, *, seed: int) -> dict[str, Any]:
         [len(p) - len(r) for p, r in zip(rows.predictions, rows.references, strict=True)],
         dtype=np.float64,
     )
-    controlled = at_equal_length(wins, longer, seed=seed)
+    controlled = at_equal_length(wins, longer, seed=seed, clusters=clusters)
     return {
         "judged": {
             "win_rate": float(wins.mean()),

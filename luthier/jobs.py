@@ -331,6 +331,7 @@ def evaluate(
     schema = answer_schema(task, prepared.splits.train)
     rows = scoring_rows(task.kind, prepared.labels, test, answers, schema)
     values = score(metric.name, rows).row_scores
+    clusters, _ = clusters_of(test)
     result = result_of(
         opened.name,
         [
@@ -346,8 +347,8 @@ def evaluate(
         gold=gold,
         stored=stored,
         base=base,
+        clusters=clusters,
     )
-    clusters, _ = clusters_of(test)
     compared = compare([result], metric, seed=task.seed, clusters=clusters)
     return arm_object(compared.arms[0], compared)
 

@@ -37,6 +37,7 @@ def measures_of_arm(
     base: Path | None,
     wanted: Sequence[str],
     prices: Prices,
+    clusters: Sequence[Hashable] | None = None,
 ) -> dict[str, Any]:
     """`calibration`, `behaviour` and `costs` of an arm that answered.
 
@@ -48,6 +49,7 @@ def measures_of_arm(
         base: the base model's folder, where it is known.
         wanted: the task's.
         prices: the task's.
+        clusters: an id for each row, where rows belong together.
     """
     sure = [calibration.confidence_of(row) for row in rows]
     known = [value for value in sure if value is not None]
@@ -56,7 +58,9 @@ def measures_of_arm(
     money = costs.spending(held, prices) if costs.has_prices(prices) else None
     writes = any(row.get("completion_tokens") for row in rows)
     return {
-        "calibration": calibration.calibrate(known, [row["score"] for row in rows]).to_dict()
+        "calibration": calibration.calibrate(
+            known, [row["score"] for row in rows], clusters
+        ).to_dict()
         if whole
         else None,
         "behaviour": behaviour.behaviour(

@@ -14,9 +14,10 @@ from luthier.files import disk_errors, write_json
 from luthier.jobs import started_from
 from luthier.progress import Reporter
 from luthier.task import Task
-from luthier.training.config import decide, refuse_ignored
+from luthier.training.config import refuse_ignored
+from luthier.training.decided import decided_for
 from luthier.training.method import METHODS
-from luthier.training.objective import check_method, objective_of
+from luthier.training.objective import objective_of
 from luthier.training.range_test import (
     ABOVE,
     BELOW,
@@ -55,8 +56,6 @@ def find_rate(
     """
     import torch
 
-    from luthier.models.machine import this_machine
-
     task = understood(task if isinstance(task, Task) else Task.load(task))
     reporter = reporter or Reporter()
     tuning = METHODS.get(method)()
@@ -67,36 +66,18 @@ def find_rate(
         )
     raw_text = task.data.text is not None
     refuse_ignored(task.training, [method])
-    objective = objective_of(task.training, raw_text=raw_text)()
-    check_method(type(objective), method)
+    wanted = objective_of(task.training, raw_text=raw_text)
     name, base = started_from(task, start)
-    info = objective.describe(name, base)
     prepared = prepare_texts(task) if raw_text else prepare(task)
     mixed = mix(task, prepared, others(task)) if task.mixture else None
     examples = mixed.examples if mixed else prepared.splits.train
-    wishes = task.wishes
-    usual = objective.defaults(examples=len(examples), info=info, method=method)
-    given = {key: value for key, value in usual.items() if getattr(wishes, key) is None}
-    config = decide(
-        # nothing is looked at but the loss of the training rows
-        wishes.model_copy(
-            update={
-                **given,
-                "objective": objective.name,
-                **dict.fromkeys(("patience", "evaluate_every", "wise_ft")),
-            }
-        ),
-        method=method,
-        examples=len(examples),
-        hidden_size=info.hidden_size,
-        layers=info.layers,
-        context_length=info.context_length,
-        bfloat16=this_machine().fast_bfloat16,
-        gpu=bool(this_machine().gpus),
-        seed=task.seed,
+    # nothing is looked at but the loss of the training rows, at rates of the test's own
+    left_out = ("learning_rate", "patience", "evaluate_every", "wise_ft")
+    wishes = task.wishes.model_copy(update={"objective": wanted.name, **dict.fromkeys(left_out)})
+    objective, info, config = decided_for(
+        name, base, wishes, method=method, examples=len(examples), seed=task.seed
     )
-    # what the stage would use if the task did not say
-    default = given.get("learning_rate") or tuning.learning_rate(info.hidden_size)
+    default = config.learning_rate  # what the stage would use if the task did not say
     rates = growing(BELOW * default, ABOVE * default, STEPS)
     torch.manual_seed(task.seed)
     attention: Literal["sdpa", "eager"] = "sdpa" if torch.cuda.is_available() else "eager"

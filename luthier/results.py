@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -194,6 +194,7 @@ def arm_result(
     metric: Metric,
     schema: AnswerSchema | None = None,
     gold: Sequence[str | None] | None = None,
+    clusters: Sequence[Hashable] | None = None,
 ) -> ArmResult:
     """What an arm's folder says of it, scored.
 
@@ -205,6 +206,7 @@ def arm_result(
         metric: the one that decides.
         schema: what structured answers are held against.
         gold: the document with the answer of each test row, in a task that has documents.
+        clusters: an id for each test row, where rows belong together.
     """
     record = run.arm_record(name)
     arm = ARMS.get(name)
@@ -224,6 +226,7 @@ def arm_result(
         gold=gold,
         stored=run.arm_folder(name) / "model",
         base=base_of(run.manifest),
+        clusters=clusters,
     )
     return replace(
         result,
@@ -254,6 +257,7 @@ def result_of(
     gold: Sequence[str | None] | None = None,
     stored: Path | None = None,
     base: Path | None = None,
+    clusters: Sequence[Hashable] | None = None,
 ) -> ArmResult:
     """Score answers and measure all else that verdict.json says of an arm.
 
@@ -266,6 +270,7 @@ def result_of(
         kind, labels, metric, schema, gold: see `arm_result`.
         stored: the folder with what is kept of it for this task.
         base: the folder of the base model.
+        clusters: an id for each row, where rows belong together.
     """
     scoring = read_rows(kind, rows, labels, schema)
     scored = score(metric.name, scoring)
@@ -291,8 +296,9 @@ def result_of(
             base=base,
             wanted=task.wanted,
             prices=task.prices,
+            clusters=clusters,
         )
         | _retrieval(rows, gold)
         | structure(scoring)
-        | judged_of(scoring, seed=task.seed),
+        | judged_of(scoring, seed=task.seed, clusters=clusters),
     )

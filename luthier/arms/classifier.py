@@ -12,6 +12,7 @@ from luthier.arms.headed import open_headed
 from luthier.arms.linear_probe import ENCODER
 from luthier.arms.readings import conversations, score_on
 from luthier.arms.searching import Tuned, search_choice, tuned_by_search
+from luthier.arms.trained import trained
 from luthier.data.examples import Example
 from luthier.errors import InputError
 from luthier.files import read_json, write_json
@@ -90,24 +91,10 @@ class EncoderArm(Arm):
 
     def _trained(self, place: Workplace, encoder: str, wishes: Training) -> dict[str, Any]:
         """What train.json will hold, of one stage or of the best of those that were tried."""
-        from luthier.training.stage import train_stage
-
         if place.task.training.tune:
             tuned = Tuned(self.name, encoder, wishes, self.method, partial(self._score, place))
             return tuned_by_search(place, tuned)
-        return train_stage(
-            model_name=encoder,
-            base=place.task.folder,
-            instruction=place.task.instruction,
-            examples=place.train,
-            wishes=wishes,
-            method=self.method,
-            seed=place.task.seed,
-            folder=place.folder,
-            reporter=place.reporter,
-            minutes=place.minutes,
-            validation=place.validation,
-        ).to_dict()
+        return trained(place, self.method, model=encoder, wishes=wishes).to_dict()
 
     def _score(self, place: Workplace, trial: Attempt, rows: Sequence[Example]) -> float:
         answerer = open_headed(self.name, trial.folder / "model", place.task)

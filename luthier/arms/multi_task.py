@@ -6,6 +6,7 @@ from typing import Any
 
 from luthier.arms.base import ARMS, Workplace
 from luthier.arms.prompted import PromptedAnswerer
+from luthier.arms.trained import trained
 from luthier.arms.tuned import TunedArm
 from luthier.data.mixtures import Others, mix, others
 from luthier.data.prepare import prepare
@@ -41,25 +42,10 @@ class MultiTask(TunedArm):
 
     def train(self, place: Workplace) -> dict[str, Any]:
         """One stage on the mixture."""
-        from luthier.training.stage import train_stage
-
         task = place.task
         # the task's own test is read for nothing but leaving its rows out of what others train on
         mixed = mix(task, prepare(task), self._others(task))
-        return train_stage(
-            model_name=task.model,
-            base=task.folder,
-            instruction=task.instruction,
-            examples=mixed.examples,
-            wishes=task.wishes,
-            method=self.method,
-            seed=task.seed,
-            folder=place.folder,
-            reporter=place.reporter,
-            minutes=place.minutes,
-            validation=place.validation,
-            mixture=mixed,
-        ).to_dict()
+        return trained(place, self.method, examples=mixed.examples, mixture=mixed).to_dict()
 
     def also(self, place: Workplace, answerer: PromptedAnswerer) -> dict[str, Any]:
         """`tasks`: the scores of this one model on the tests of the other tasks."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from luthier.arms.base import Choice, Workplace
 from luthier.arms.prompted import PromptedAnswerer
 from luthier.arms.readings import read_best
+from luthier.arms.trained import trained
 from luthier.files import read_json, write_json
 from luthier.progress import Bar, Reporter
 from luthier.training.method import METHODS
@@ -85,7 +86,6 @@ def tuned_by_search(place: Workplace, tuned: Tuned) -> dict[str, Any]:
         InputError, ModelError, TrainingError: see their messages.
     """
     from luthier.training.decided import decided_for
-    from luthier.training.stage import train_stage
 
     task, name = place.task, tuned.name
     _, _, default = decided_for(
@@ -102,7 +102,7 @@ def tuned_by_search(place: Workplace, tuned: Tuned) -> dict[str, Any]:
     )
     rows = place.validation[:ROWS] or place.train[:ROWS]
 
-    def trained(trial: Attempt) -> dict[str, Any]:
+    def stage_of(trial: Attempt) -> dict[str, Any]:
         """The stage of a trial; one that a kill came after is not trained again."""
         stored = trial.folder / "train.json"
         if stored.is_file() and (trial.folder / "model").is_dir():
@@ -116,25 +116,21 @@ def tuned_by_search(place: Workplace, tuned: Tuned) -> dict[str, Any]:
         update = dict(trial.values) if trial.number else {}
         if tuned.wishes.evaluate_every is None:
             update["evaluate_every"] = a_tenth(default.model_copy(update=update), len(place.train))
-        result = train_stage(
-            model_name=tuned.model,
-            base=task.folder,
-            instruction=task.instruction,
-            examples=place.train,
+        result = trained(
+            place,
+            tuned.method,
+            model=tuned.model,
             wishes=tuned.wishes.model_copy(update=update),
-            method=tuned.method,
-            seed=task.seed,
+            validation=rows,
             folder=trial.folder,
             reporter=heard,
-            minutes=place.minutes,
-            validation=rows,
             watch=trial.watch,
         )
         write_json(stored, result.to_dict())
         return result.to_dict()
 
     def attempt(trial: Attempt) -> tuple[float, Mapping[str, Any]]:
-        stage = trained(trial)
+        stage = stage_of(trial)
         score = tuned.score(trial, rows)
         return score, {key: stage["config"][key] for key in space}
 

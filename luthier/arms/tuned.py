@@ -9,6 +9,7 @@ from luthier.arms.base import ARMS, Answerer, Arm, Fit, Workplace
 from luthier.arms.prompted import PromptedAnswerer, Reading
 from luthier.arms.readings import read_best, reading_choice
 from luthier.arms.searching import Tuned, scored_by_reading, search_choice, tuned_by_search
+from luthier.arms.trained import trained
 from luthier.errors import InputError
 from luthier.files import read_json, write_json
 from luthier.models.pool import ModelPool
@@ -133,22 +134,7 @@ class TunedArm(Arm):
 
     def train(self, place: Workplace) -> dict[str, Any]:
         """Train and store the model in the arm's folder; what train.json will hold."""
-        from luthier.training.stage import train_stage
-
-        task = place.task
-        return train_stage(
-            model_name=task.model,
-            base=task.folder,
-            instruction=task.instruction,
-            examples=place.train,
-            wishes=task.wishes,
-            method=self.method,
-            seed=task.seed,
-            folder=place.folder,
-            reporter=place.reporter,
-            minutes=place.minutes,
-            validation=place.validation,
-        ).to_dict()
+        return trained(place, self.method).to_dict()
 
     def also(self, place: Workplace, answerer: PromptedAnswerer) -> dict[str, Any]:
         """What else arm.json should hold of the tuned model."""

@@ -22,6 +22,7 @@ from luthier.arms.grounded import (
 from luthier.arms.prompted import Reading
 from luthier.arms.rag import choose_reader
 from luthier.arms.readings import longest_answer
+from luthier.arms.trained import trained
 from luthier.arms.tuned import TunedArm, open_tuned
 from luthier.data.examples import Example
 from luthier.errors import InputError
@@ -71,8 +72,6 @@ class LoraRag(TunedArm):
 
     def train(self, place: Workplace) -> dict[str, Any]:
         """Train on rows with passages; see the class."""
-        from luthier.training.stage import train_stage
-
         task = place.task
         index = index_of(task, place.folder, place.pool, place.reporter)
         shown = task.retrieval.k or _SHOWN
@@ -88,19 +87,7 @@ class LoraRag(TunedArm):
         left = len(place.train) - len(rows)
         if left:
             place.reporter.say(_LEFT_OUT.format(name=self.name, left=left, rows=len(place.train)))
-        found = train_stage(
-            model_name=task.model,
-            base=task.folder,
-            instruction=task.instruction,
-            examples=rows,
-            wishes=task.wishes,
-            method=self.method,
-            seed=task.seed,
-            folder=place.folder,
-            reporter=place.reporter,
-            minutes=place.minutes,
-            validation=held,
-        ).to_dict()
+        found = trained(place, self.method, examples=rows, validation=held).to_dict()
         if left:
             said = _LEFT_OUT.format(name=self.name, left=left, rows=len(place.train))
             found["notes"] = [*found["notes"], said]

@@ -13,14 +13,14 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from luthier.evaluation.statistics import Interval, wilson_interval
+from luthier.evaluation.statistics import Interval, paired_bootstrap, wilson_interval
 
 Array = NDArray[np.float64]
 
@@ -58,7 +58,7 @@ class Calibration:
         curve: (share answered, accuracy of that share), the surest answers first.
         area: the mean accuracy over all shares answered; 1 is best.
         kept: accuracy of the surest 80 %.
-        kept_interval: Wilson's, 95 %.
+        kept_interval: its 95 % interval; Wilson's, or of resampled clusters.
     """
 
     ece: float
@@ -103,19 +103,25 @@ def confidence_of(row: Mapping[str, Any]) -> float | None:
     return float(value)
 
 
-def calibrate(confidence: Sequence[float] | Array, right: Sequence[float] | Array) -> Calibration:
+def calibrate(
+    confidence: Sequence[float] | Array,
+    right: Sequence[float] | Array,
+    clusters: Sequence[Hashable] | None = None,
+) -> Calibration:
     """Hold confidences against what was right.
 
     Args:
         confidence: (n,) from 0 to 1, n at least 1.
         right: (n,) 1 for a right answer, 0 for a wrong one, or what lies between.
+        clusters: an id for each row, where rows belong together.
     """
     sure, good = np.asarray(confidence, dtype=float), np.asarray(right, dtype=float)
     if sure.shape != good.shape or sure.ndim != 1 or not len(sure):
         raise ValueError(f"{sure.shape} confidences for {good.shape} answers")
     bins = _binned(sure, good)
-    curve = selective_accuracy(sure, good)
-    n = len(curve)
+    order, mean = _surest_first(sure, good)
+    n = len(order)
+    curve = np.cumsum(mean) / np.arange(1, n + 1)
     kept = math.ceil(KEPT * n - 1e-9)
     shown = sorted({max(1, math.ceil(n * i / _POINTS)) for i in range(1, _POINTS + 1)})
     return Calibration(
@@ -127,7 +133,9 @@ def calibrate(confidence: Sequence[float] | Array, right: Sequence[float] | Arra
         curve=tuple((k / n, float(curve[k - 1])) for k in shown),
         area=float(curve.mean()),
         kept=float(curve[kept - 1]),
-        kept_interval=wilson_interval(min(float(curve[kept - 1]) * kept, kept), kept),
+        kept_interval=_interval(
+            mean[:kept], None if clusters is None else [clusters[row] for row in order[:kept]]
+        ),
     )
 
 
@@ -136,10 +144,30 @@ def selective_accuracy(confidence: Array, right: Array) -> Array:
 
     Equally sure answers have no order; each then counts what they have right on average.
     """
+    _, mean = _surest_first(confidence, right)
+    return np.asarray(np.cumsum(mean) / np.arange(1, len(right) + 1))
+
+
+def _surest_first(confidence: Array, right: Array) -> tuple[NDArray[np.intp], Array]:
+    """(the rows by confidence, what each has right, the mean of those that are as sure), (n,)."""
     _, group = np.unique(-confidence, return_inverse=True)
     mean = np.bincount(group, weights=right) / np.bincount(group)
     order = np.argsort(group, kind="stable")
-    return np.asarray(np.cumsum(mean[group][order]) / np.arange(1, len(right) + 1))
+    return order, mean[group][order]
+
+
+def _interval(right: Array, clusters: Sequence[Hashable] | None) -> Interval:
+    """95 % of the mean of some rows."""
+    units = len(right if clusters is None else set(clusters))
+    same = bool(np.ptp(right) == 0)
+    if units == len(right) or same:  # alike in all clusters, there is nothing to resample
+        return wilson_interval(min(float(right.mean()), 1.0) * units, units)
+    table = np.stack([right, np.ones(len(right))], axis=1)
+    return paired_bootstrap([table], _share, clusters=clusters).interval(0)
+
+
+def _share(sums: Array) -> Array:
+    return np.asarray(sums[..., 0] / sums[..., 1])
 
 
 def _binned(sure: Array, good: Array) -> tuple[Bin, ...]:

@@ -7,6 +7,7 @@ its root mean square. A tie is half a win. At d = 0 it says 1 / (1 + exp(-a)).
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +37,12 @@ class Controlled:
 
 
 def at_equal_length(
-    wins: Array, longer_by: Array, *, seed: int = 0, resamples: int = RESAMPLES // 5
+    wins: Array,
+    longer_by: Array,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES // 5,
+    clusters: Sequence[Hashable] | None = None,
 ) -> Controlled:
     """The win rate of answers that were as long as their opponents.
 
@@ -45,17 +51,20 @@ def at_equal_length(
         longer_by: characters an answer is longer than its opponent, (n,).
         seed: of the bootstrap.
         resamples: of the bootstrap; each is a regression.
+        clusters: an id for each row; rows of one cluster are drawn together.
     """
     scale = float(np.sqrt(np.mean(longer_by**2))) or 1.0
     length = np.tanh(longer_by / scale)
     found = _fit(wins, length, np.ones((1, len(wins))))[0]
+    number: dict[Hashable, int] = {}
+    of_row = [number.setdefault(one, len(number)) for one in clusters or range(len(wins))]
     drawn = [
-        _rate(_fit(wins, length, weights)[:, 0])
-        for weights in resampled_weights(len(wins), resamples, seed)
+        _rate(_fit(wins, length, weights[:, of_row])[:, 0])
+        for weights in resampled_weights(len(number), resamples, seed, len(wins))
     ]
     return Controlled(
         win_rate=float(_rate(found[0])),
-        interval=expanded_interval(np.concatenate(drawn), len(wins)),
+        interval=expanded_interval(np.concatenate(drawn), len(number)),
         length_effect=float(found[1]),
     )
 

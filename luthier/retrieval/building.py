@@ -164,6 +164,7 @@ def remove(where: Where, ids: Sequence[str]) -> Written:
                 )
         turn.still()
         store.remove(ids)
+        store.settle()
         removed = len(set(ids))
         change = name_version(
             place, turn, store, manifest, "remove", len(known) - removed, removed=removed

@@ -32,6 +32,8 @@ _WORDS = "words_idx"
 #: may lie in, before both are put in order. Every question reads what is missing: 1,000 passages
 #: took it from 19 to 81 ms on an old processor (docs/log.md).
 _LOOSE, _MOST_LOOSE, _FILES = 0.05, 1000, 20
+#: The share of a table's rows that may be removed ones, which every search passes over.
+_GONE = 0.2
 _COLUMNS = ["document", "start", "end", "text", "heading", "source", "metadata", "suspicious"]
 
 
@@ -118,19 +120,22 @@ class Store:
                 self._tables[name].delete(condition)
 
     def settle(self) -> None:
-        """Put new rows into the index of words, and small files together, once there are many;
-        keep every version.
+        """Put new rows into the index of words, small files together, and removed rows out of
+        them, once there are many; keep every version.
 
-        Both rewrite what is there already, which for a small change would be most of the work.
+        All of it rewrites what is there, which for a small change would be most of the work.
         Rows that are not in the index of words yet are found all the same: they are read.
         """
         for name, table in self._tables.items():
             loose = 0
             if name == CHUNKS and (held := table.index_stats(_WORDS)):
                 loose = held.num_unindexed_rows
-            files = table.stats()["fragment_stats"]["num_fragments"]
-            allowed = min(_LOOSE * table.count_rows(), _MOST_LOOSE)
-            if loose > allowed or files > _FILES:
+            files = table.stats()["fragment_stats"]
+            there = files["num_fragments"] * files["lengths"]["mean"]
+            rows = table.count_rows()
+            allowed = min(_LOOSE * rows, _MOST_LOOSE)
+            gone = there - rows
+            if loose > allowed or files["num_fragments"] > _FILES or gone > _GONE * there:
                 table.optimize(cleanup_older_than=datetime.timedelta(days=36_500))
 
     def vectors_of(self, ids: Collection[str]) -> dict[str, np.ndarray[Any, Any]]:

@@ -123,6 +123,25 @@ def test_the_surest_four_in_five(pairs) -> None:
     assert found.kept_interval[0] <= found.kept <= found.kept_interval[1]
 
 
+def test_rows_that_belong_together_count_as_one_for_the_surest() -> None:
+    rng = np.random.default_rng(3)
+    sure = rng.random(120)
+    right = (rng.random(120) < sure).astype(float)
+    once = calibrate(sure, right)
+    groups = list(np.repeat(np.arange(120), 5))
+    naive = calibrate(np.repeat(sure, 5), np.repeat(right, 5))
+    held = calibrate(np.repeat(sure, 5), np.repeat(right, 5), groups)
+    assert held.kept == pytest.approx(once.kept)
+    assert held.kept_interval == pytest.approx(once.kept_interval, abs=0.02)
+    width = held.kept_interval[1] - held.kept_interval[0]
+    assert width > 1.8 * (naive.kept_interval[1] - naive.kept_interval[0])
+    # clusters of one row each change nothing
+    assert calibrate(sure, right, range(120)) == once
+    # and what is right everywhere is no certainty
+    low, high = calibrate([0.9] * 40, [1.0] * 40, [row // 10 for row in range(40)]).kept_interval
+    assert low < 0.6 and high == pytest.approx(1)
+
+
 def test_a_perfect_order_has_the_largest_area() -> None:
     right = [1.0] * 70 + [0.0] * 30
     sure = np.linspace(1, 0, 100)

@@ -176,6 +176,20 @@ def test_equal_length_equals_a_logistic_regression() -> None:
     assert found.length_effect == pytest.approx(fitted.coef_[0][0], abs=0.01)
 
 
+def test_rows_of_one_group_are_drawn_together() -> None:
+    rng = np.random.default_rng(4)
+    longer = rng.normal(50, 100, 150)
+    wins = (rng.random(150) < 0.6).astype(float)
+    once = at_equal_length(wins, longer, resamples=400)
+    again = np.repeat(np.arange(150), 4)
+    naive = at_equal_length(wins[again], longer[again], resamples=400)
+    held = at_equal_length(wins[again], longer[again], resamples=400, clusters=list(again))
+    assert held.win_rate == pytest.approx(once.win_rate, abs=0.01)
+    assert held.interval == pytest.approx(once.interval, abs=0.02)
+    width = held.interval[1] - held.interval[0]
+    assert width > 1.6 * (naive.interval[1] - naive.interval[0])
+
+
 @pytest.mark.parametrize("wins", [0.0, 0.5, 1.0])
 def test_judges_that_always_say_the_same_have_finite_rates(wins: float) -> None:
     found = at_equal_length(np.full(40, wins), np.arange(40.0), resamples=50)

@@ -248,6 +248,34 @@ def test_remove_and_go_back(home: Path) -> None:
         building.restore(home / "index", 9)
 
 
+@pytest.mark.parametrize("by", ["update", "remove"])
+def test_removed_rows_do_not_stay_in_the_tables(home: Path, by: str) -> None:
+    for number in range(40):
+        (home / "docs" / f"n{number}.txt").write_text(f"The animal{number} sleeps at night.")
+    index, encoder = built(home)
+
+    def passed_over() -> int:
+        table = lancedb.connect(home / "index" / "tables").open_table("chunks")
+        files = table.stats()["fragment_stats"]
+        return round(files["num_fragments"] * files["lengths"]["mean"]) - table.count_rows()
+
+    for first, left in ((0, 4), (4, 0)):  # few may stay, many not
+        names = [f"n{number}.txt" for number in range(first, 4 if not first else 30)]
+        for name in names:
+            (home / "docs" / name).unlink()
+        if by == "update":
+            building.update(home / "index", loaded=encoder)
+        else:
+            building.remove(home / "index", names)
+        assert passed_over() == left
+    assert index.refresh() and len(index.ids()) == 14
+    for mode in MODES:
+        assert "n35.txt" in ids(index.search("animal35", 3, mode=mode))
+        assert "n5.txt" not in ids(index.search("animal5", 50, mode=mode))
+    building.restore(home / "index", 1)
+    assert index.refresh() and len(index.ids()) == 44
+
+
 def test_a_writer_that_dies_leaves_the_old_version(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
