@@ -131,7 +131,11 @@ def _bits(found: JSON) -> Cell:
     if before is None or after is None:
         return Cell(DASH)
     ends = pair(found.get("interval"))
-    sub = f"change {ends[0]:+.3f} to {ends[1]:+.3f}" if ends else ""
+    sub = (
+        f"change {plain(ends[0], 3, signed=True)} to {plain(ends[1], 3, signed=True)}"
+        if ends
+        else ""
+    )
     return Cell(f"{before:.3f} → {after:.3f}", sub)
 
 

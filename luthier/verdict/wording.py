@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from luthier.verdict.formatting import plain
+
 #: Above this, a number of rows is not advice any more.
 MOST_ROWS = 100_000
 
@@ -20,9 +22,8 @@ def points(fraction: float) -> str:
 
 
 def signed(fraction: float) -> str:
-    """A difference with its sign: -0.07 -> "-7.0"."""
-    text = f"{100 * fraction:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text
+    """A difference with its sign: -0.07 -> "−7.0", with the minus sign."""
+    return plain(100 * fraction, signed=True)
 
 
 def interval_of_difference(ends: tuple[float, float]) -> str:

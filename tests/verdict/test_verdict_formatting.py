@@ -10,9 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luthier.verdict import formatting
+from luthier.verdict import formatting, wording
 from luthier.verdict.formatting import Scale
 from luthier.verdict.plots import nice_ticks
+
+
+def test_differences_in_sentences_have_the_same_minus_as_in_tables() -> None:
+    assert wording.signed(-0.07) == "−7.0"
+    assert wording.signed(0.119) == "+11.9"
+    assert wording.signed(-0.0001) == wording.signed(0.0) == "0.0"
+    assert wording.interval_of_difference((-0.022, 0.022)) == "−2.2 to +2.2"
 
 
 @pytest.mark.parametrize(
