@@ -99,10 +99,8 @@ class Comparison:
                 self.reporter.say(f"{planned.name}: left out, {why}")
                 self.reporter.event("left out", arm=planned.name, why=why)
                 continue
-            # what is left, less what the arms still to come need at the least
             later = self.planned[self.planned.index(planned) + 1 :]
-            needed = sum(self._least_seconds(ARMS.get(p.name)(), place) for p in later)
-            needed += self._looking_back(arm)
+            needed = self._kept_for(later, arm, place) + self._looking_back(arm)
             self._do(arm, replace(place, minutes=max(0.5, left - needed / 60)))
         self._more_seeds(deadline)
         self.run.update_manifest(
@@ -210,6 +208,20 @@ class Comparison:
     def _least_seconds(self, arm: Arm, place: Workplace) -> float:
         """What an arm needs, with the look at what it did to the model."""
         return arm.least_seconds(place, len(self.test)) + self._looking_back(arm)
+
+    def _kept_for(self, later: Sequence[Planned], arm: Arm, place: Workplace) -> float:
+        """Seconds of what is left that the arms still to come need at the least.
+
+        Nothing is kept for one that will be left out for want of time: the arms before it would
+        be trained for less, and what was kept would be nobody's.
+        """
+        room = 60 * place.minutes - self._least_seconds(arm, place)
+        kept = 0.0
+        for planned in later:
+            least = self._least_seconds(ARMS.get(planned.name)(), place)
+            if self.task.arms != "auto" or kept + least <= room:
+                kept += least
+        return kept
 
     def _looking_back(self, arm: Arm) -> float:
         return self.aftermath.seconds() if self.aftermath and arm.changes_weights else 0.0

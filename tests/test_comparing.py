@@ -414,6 +414,17 @@ def test_where_nothing_is_recommended_the_best_real_arm_answers(
     assert offer(str(run.folder))[1] == "zero-shot"
 
 
+def translation(roomy: Path, tmp_path: Path) -> Path:
+    """A small task of writing, whose arms are majority, zero-shot, few-shot and lora."""
+    write_starter("translation", tmp_path / "task")
+    path = tmp_path / "task" / "task.yaml"
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    values |= {"model": str(roomy), "arms": "auto", "generation": {"max_new_tokens": 4}}
+    values["data"]["limit"] = {"train": 12, "validation": 4, "test": 6}
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path
+
+
 @pytest.mark.parametrize("longest", ["training", "looking back"])
 def test_a_budget_too_small_leaves_lora_out_and_says_so(
     roomy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, longest: str
@@ -421,12 +432,7 @@ def test_a_budget_too_small_leaves_lora_out_and_says_so(
     training, after = (600.0, 0.0) if longest == "training" else (0.0, 600.0)
     monkeypatch.setattr(EVERY_ARM.get("lora"), "least_seconds", lambda self, place, tests: training)
     monkeypatch.setattr(Aftermath, "seconds", lambda self: after)
-    write_starter("translation", tmp_path / "task")
-    path = tmp_path / "task" / "task.yaml"
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    values |= {"model": str(roomy), "arms": "auto", "generation": {"max_new_tokens": 4}}
-    values["data"]["limit"] = {"train": 12, "validation": 4, "test": 6}
-    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    path = translation(roomy, tmp_path)
     run = luthier.run(path, out=tmp_path / "out", minutes=2)
     assert [arm["name"] for arm in run.verdict["arms"]] == ["majority", "zero-shot", "few-shot"]
     (said,) = [text for text in run.verdict["warnings"] if "lora" in text]
@@ -440,6 +446,29 @@ def test_a_budget_too_small_leaves_lora_out_and_says_so(
     more = luthier.run(path, out=tmp_path / "out", minutes=30, resume=True)
     assert "lora" in [arm["name"] for arm in more.verdict["arms"]]
     assert not [text for text in more.verdict["warnings"] if "lora" in text]
+
+
+@pytest.mark.parametrize(("needed", "kept"), [(600.0, 0.0), (60.0, 1.0)])
+def test_no_time_is_kept_for_an_arm_that_has_no_room(
+    roomy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needed: float, kept: float
+) -> None:
+    given: list[float] = []
+    fit = FewShot.fit
+
+    def noting(self: FewShot, place: Any) -> Any:
+        given.append(place.minutes)
+        return fit(self, place)
+
+    def failing(self: Any, place: Any) -> Any:
+        raise ModelError("it is not trained here")
+
+    lora = EVERY_ARM.get("lora")
+    monkeypatch.setattr(FewShot, "fit", noting)
+    monkeypatch.setattr(lora, "fit", failing)
+    monkeypatch.setattr(lora, "least_seconds", lambda self, place, tests: needed)
+    monkeypatch.setattr(Aftermath, "seconds", lambda self: 0.0)
+    luthier.run(translation(roomy, tmp_path), out=tmp_path / "out", minutes=5)
+    assert given == pytest.approx([5 - kept], abs=0.9)
 
 
 def test_an_arm_that_was_named_is_run_whatever_the_budget(
