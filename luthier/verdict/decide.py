@@ -95,7 +95,7 @@ def decide(comparison: Comparison, success: Success) -> Decision:
     notes += _about_the_statistics(comparison, len(eligible))
     standings = sorted(
         (stand(comparison, arm, eligible, floors, success) for arm in eligible),
-        key=lambda standing: (-standing.score, standing.name),
+        key=lambda standing: (-standing.score, standing.cost, standing.name),
     )
     deployable = [standing for standing in standings if standing.deployable]
     if deployable:

@@ -177,6 +177,18 @@ def test_an_arm_that_is_not_the_highest_is_not_said_to_lead():
     assert "of the arms that are not ruled out it has the highest score, 21.0 %" in said(result)
 
 
+def test_of_two_that_score_the_same_the_cheaper_is_used_meanwhile():
+    result = decided(
+        [
+            MAJORITY,
+            arm("classifier", 148, costs=costs(0.1, 64)),
+            arm("linear-probe", 148, first=30, costs=costs(0.002, 5)),
+        ]
+    )
+    assert (result.decision, result.recommendation) == ("undecided", "linear-probe")
+    assert "Use linear-probe meanwhile" in said(result)
+
+
 def test_the_floor_is_never_deployed():
     result = decided([arm("majority", 190, floor=True, costs=costs(0)), arm("lora", 150)])
     assert result.decision == "none"
