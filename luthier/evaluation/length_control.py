@@ -13,7 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from luthier.evaluation.scoring import Array
-from luthier.evaluation.statistics import RESAMPLES, Interval, expanded_interval, resampled_weights
+from luthier.evaluation.statistics import (
+    RESAMPLES,
+    Interval,
+    cluster_codes,
+    expanded_interval,
+    resampled_weights,
+)
 
 _STEPS = 12
 #: A win and a loss at equal length, together one row: a judge that always prefers the same side
@@ -56,15 +62,15 @@ def at_equal_length(
     scale = float(np.sqrt(np.mean(longer_by**2))) or 1.0
     length = np.tanh(longer_by / scale)
     found = _fit(wins, length, np.ones((1, len(wins))))[0]
-    number: dict[Hashable, int] = {}
-    of_row = [number.setdefault(one, len(number)) for one in clusters or range(len(wins))]
+    of_row = cluster_codes(range(len(wins)) if clusters is None else clusters, len(wins))
+    units = max(of_row) + 1
     drawn = [
         _rate(_fit(wins, length, weights[:, of_row])[:, 0])
-        for weights in resampled_weights(len(number), resamples, seed, len(wins))
+        for weights in resampled_weights(units, resamples, seed, len(wins))
     ]
     return Controlled(
         win_rate=float(_rate(found[0])),
-        interval=expanded_interval(np.concatenate(drawn), len(number)),
+        interval=expanded_interval(np.concatenate(drawn), units),
         length_effect=float(found[1]),
     )
 

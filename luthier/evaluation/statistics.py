@@ -221,13 +221,22 @@ def _over_seeds(values: Array, observed: Array, columns: Sequence[int], seed: in
 
 
 def _sum_by_cluster(stacked: Array, clusters: Sequence[Hashable]) -> Array:
-    if len(clusters) != len(stacked):
-        raise ValueError(f"{len(clusters)} cluster ids for {len(stacked)} rows")
-    number: dict[Hashable, int] = {}
-    codes = [number.setdefault(cluster, len(number)) for cluster in clusters]
-    summed = np.zeros((len(number), *stacked.shape[1:]))
+    codes = cluster_codes(clusters, len(stacked))
+    summed = np.zeros((max(codes, default=-1) + 1, *stacked.shape[1:]))
     np.add.at(summed, codes, stacked)
     return summed
+
+
+def cluster_codes(clusters: Sequence[Hashable], rows: int) -> list[int]:
+    """The number of each row's cluster, from 0, in the order in which they first occur.
+
+    Raises:
+        ValueError: there are not as many ids as rows.
+    """
+    if len(clusters) != rows:
+        raise ValueError(f"{len(clusters)} cluster ids for {rows} rows")
+    number: dict[Hashable, int] = {}
+    return [number.setdefault(cluster, len(number)) for cluster in clusters]
 
 
 def resampled_weights(units: int, resamples: int, seed: int, width: int = 1) -> Iterator[Array]:
