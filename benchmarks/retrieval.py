@@ -75,6 +75,7 @@ def differences(said: dict[str, dict[str, np.ndarray[Any, Any]]]) -> None:
         ("hybrid", "bm25"),
         ("hybrid", "vectors"),
         ("bm25", "bm25s (stemmed)"),
+        ("hybrid + reranker", "hybrid"),
     ):
         apart = said[one]["ndcg@10"] - said[other]["ndcg@10"]
         low, high = interval(apart)
@@ -122,23 +123,12 @@ def quality(given: argparse.Namespace) -> None:
             ("hybrid + reranker", {"mode": "hybrid", "rerank": True}),
         ]
         for name, how in ways:
-            if how.get("rerank"):
-                differences(said)
-                # slow: a few hundred questions say enough
-                questions, wanted = questions[: given.reranked], wanted[: given.reranked]
-                name += f", first {len(questions)}"
-                compared = index.search_many(questions, 10)
-                said[f"hybrid, first {len(questions)}"] = show(
-                    f"hybrid, first {len(questions)}",
-                    [[p.document.split("#")[1] for p in one] for one in compared],
-                    wanted,
-                    0.0,
-                )
             began = time.perf_counter()
             found = index.search_many(questions, 10, **how)
             spent = (time.perf_counter() - began) / len(questions)
             ids = [[p.document.split("#")[1] for p in one] for one in found]
             said[name] = show(name, ids, wanted, spent)
+    differences(said)
 
 
 def stemmer() -> Any:
@@ -252,7 +242,6 @@ def main() -> None:
     one = parts.add_parser("quality")
     one.add_argument("data", type=Path)
     one.add_argument("--questions", type=int, default=2000)
-    one.add_argument("--reranked", type=int, default=150, help="questions for the reranker")
     one.set_defaults(work=quality)
     two = parts.add_parser("scale")
     two.add_argument("data", type=Path)

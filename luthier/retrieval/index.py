@@ -21,6 +21,7 @@ from luthier.retrieval.places import Stamp, place_at
 if TYPE_CHECKING:
     import numpy as np
 
+    from luthier.retrieval.reranking import Sentences
     from luthier.retrieval.store import Store
 
 #: Encoder where none is named.
@@ -62,6 +63,7 @@ class Index:
         needs_lancedb()
         self.place = place_at(where)
         self._encoder = encoder
+        self._sentences: Sentences | None = None
         self._wanted = version
         self.manifest: Manifest
         self._seen: Stamp
@@ -147,12 +149,12 @@ class Index:
         rerank: bool = False,
     ) -> list[list[Passage]]:
         """See `Retriever`."""
-        vectors = None
+        vectors, again = None, self._by_sentences() if rerank else None
         if mode != "bm25" or rerank:
             vectors = self.encoder.encode(list(questions))[0]
         return [
             self._search(
-                question, None if vectors is None else vectors[number], k, mode, scope, rerank
+                question, None if vectors is None else vectors[number], k, mode, scope, again
             )
             for number, question in enumerate(questions)
         ]
@@ -164,7 +166,7 @@ class Index:
         k: int,
         mode: Mode,
         scope: Scope,
-        rerank: bool,
+        again: Sentences | None,
     ) -> list[Passage]:
         deep = max(k, _DEEP)
         near = []
@@ -178,12 +180,18 @@ class Index:
             found = combine(words, near)
         else:
             found = fuse([words, near]) if mode == "rrf" else words or near
-        if rerank and vector is not None:
-            from luthier.retrieval.reranking import by_sentences
-
+        if again and vector is not None:
             first = found[: max(k, _RERANKED)]
-            found = fuse([first, by_sentences(self.encoder, vector, first)])
+            found = fuse([first, again.order(vector, first)])
         return found[:k]
+
+    def _by_sentences(self) -> Sentences:
+        """What looks at passages again, and remembers their sentences for the next question."""
+        if self._sentences is None:
+            from luthier.retrieval.reranking import Sentences
+
+            self._sentences = Sentences(self.encoder)
+        return self._sentences
 
     def text_of(self, document: str, *, scope: Scope = OPEN) -> str | None:
         """See `Retriever`."""
