@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -137,8 +138,15 @@ def pilot_fits(run: Run, arm: Arm, place: Workplace, exam: Exam, seconds: float)
     total = sum(pilot.seconds for pilot in pilots)
     failures: list[str] = []
     fitted: set[int] = set()
+    # what was foreseen of the fits so far, and what they took: the rest is foreseen by both
+    foreseen = took = 0.0
     with place.reporter.work(f"{arm.name}: {len(pilots)} pilot fits", total) as bar:
         for pilot in pilots:
+            bar.advance(pilot.seconds)
+            needed = pilot.seconds * (took / foreseen if foreseen else 1.0)
+            if pilot.seconds and took + needed > seconds:
+                continue
+            began = time.monotonic()
             failed = refit(
                 arm,
                 quiet,
@@ -148,14 +156,20 @@ def pilot_fits(run: Run, arm: Arm, place: Workplace, exam: Exam, seconds: float)
                 record=record,
                 train=part_of(place.train, pilot.examples, f"{seed}-{pilot.folder('')}"),
             )
-            bar.advance(pilot.seconds)
+            if pilot.seconds:
+                foreseen, took = foreseen + pilot.seconds, took + time.monotonic() - began
             if failed:
                 failures.append(failed)
             else:
                 fitted.add(pilot.examples)
-    if len(fitted) < 2:
+    if len(fitted) >= 2:
+        return None
+    if failures:
         return f"{len(failures)} of its {len(pilots)} pilot fits failed ({failures[0]})"
-    return None
+    return (
+        f"its pilot fits take longer than foreseen ({took / 60:.1f} minutes for "
+        f"{len(fitted)} of {len(pilots)}, of {seconds / 60:.1f})"
+    )
 
 
 def curve_of(run: Run, name: str, exam: Exam, success: Success) -> dict[str, Any] | None:

@@ -36,8 +36,8 @@ def refit(
 ) -> str | None:
     """Fit an arm again and let it answer the test, unless that was done before.
 
-    Time does not cut it short, as it may have cut the first fit: with another seed an arm is
-    trained for as many epochs as it was then.
+    Time does not cut it short, as it may have cut the first fit: an arm is then trained for as many
+    epochs as it was.
 
     Args:
         arm: to fit.
@@ -95,9 +95,12 @@ def _answered(arm: Arm, fit: Fit, place: Workplace, exam: Exam) -> float:
 
 def _as_before(task: Task, record: dict[str, Any], *, whole: bool) -> tuple[Task, dict[str, Any]]:
     """(the task with the settings that the first fit came to, those settings): those that it
-    searched for, and, on all rows, its epochs."""
+    searched for, and, on all rows, its epochs. On a part of the rows it would have other epochs by
+    default; where the budget cut those of the first fit, the part is cut as well, or the last point
+    of a learning curve would be that of an arm that was trained for less than the others."""
     searched = task.training.tune is not None
-    keys = _SEARCHED if searched else ("epochs",) if whole else ()
+    cut = record.get("full_epochs") is not None
+    keys = _SEARCHED if searched else ("epochs",) if whole or cut else ()
     config = (record.get("settings") or {}).get("training") or {}
     found = {key: config[key] for key in keys if key in config}
     if not found and not searched:

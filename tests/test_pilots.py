@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -181,6 +183,30 @@ def test_a_short_budget_does_not_give_other_seeds_other_epochs(
     assert (second, epochs, minutes) == (1, 1.0, 5)
 
 
+@pytest.mark.parametrize("cut", [False, True])
+def test_pilots_are_cut_as_the_arm_was(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, cut: bool
+) -> None:
+    """Else the last point of the curve would be that of an arm that was trained for less."""
+    given: list[tuple[int, object]] = []
+    train = Lora.train
+
+    def watched(self: TunedArm, place: Workplace) -> dict[str, Any]:
+        given.append((len(place.train), place.task.training.epochs))
+        stage = train(self, place)
+        short = {"full_epochs": 3.0, "config": {**stage["config"], "epochs": 1.0}}
+        return {**stage, **(short if cut else {})}
+
+    monkeypatch.setattr(Lora, "train", watched)
+    task = write_task(tmp_path, tiny_model, arms=["lora"], training={"batch_size": 16})
+    luthier.run(task, out=tmp_path / "out", minutes=5, learning_curve=True)
+    (whole, *parts) = given
+    assert whole[1] is None
+    assert len(parts) == 9
+    assert all(rows < whole[0] for rows, _ in parts)
+    assert {epochs for _, epochs in parts} == {1.0 if cut else None}
+
+
 def test_an_encoder_with_values_of_its_own_keeps_the_settings_that_were_found(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -313,6 +339,25 @@ def test_a_run_without_room_for_pilots_says_so(
     assert f"No learning curve of linear-probe: {why}." in shown
     assert "nothing is trained on the rows" in told(run, "zero-shot")
     assert not (tmp_path / "out" / "refits").exists()
+
+
+def test_pilots_that_take_longer_than_foreseen_end_with_their_time(
+    tmp_path: Path, tiny_model: Path, letters: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(step=100)  # every fit takes 100 seconds by it
+    monkeypatch.setattr("luthier.pilots.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    task = write_task(tmp_path, tiny_model, rows=150, arms=["majority", "linear-probe"])
+    for seconds, fits in ((150.0, 1), (450.0, 4)):
+        monkeypatch.setattr("luthier.comparison.time_allowed", lambda record, left, s=seconds: s)
+        run = luthier.run(task, out=tmp_path / str(fits))
+        assert len(list((run.folder / "refits").glob("*/arm.json"))) == fits
+        if fits == 1:
+            why = told(run, "linear-probe")
+            assert "take longer than foreseen (1.7 minutes for 1 of 9, of 2.5)" in why
+        else:
+            # half of the rows would have taken longer than what was left by then
+            points = run.verdict["learning_curve"]["points"]
+            assert [len(point["scores"]) for point in points] == [3, 1, 1]
 
 
 def test_a_run_whose_pilots_all_fail_says_so(

@@ -12,7 +12,7 @@ from luthier.arms.headed import open_headed
 from luthier.arms.linear_probe import ENCODER
 from luthier.arms.readings import conversations, score_on
 from luthier.arms.searching import Tuned, search_choice, tuned_by_search
-from luthier.arms.trained import trained
+from luthier.arms.trained import costs_of, shown_of, trained
 from luthier.data.examples import Example
 from luthier.errors import InputError
 from luthier.files import read_json, write_json
@@ -77,16 +77,10 @@ class EncoderArm(Arm):
         return Fit(
             settings={"encoder": encoder, "training": stage["config"]},
             choices=search_choice(place.folder),
-            costs={
-                "train_seconds": stage["seconds"],
-                "train_tokens_per_second": stage["tokens_per_second"],
-                "trained_parameters": stage["trained_parameters"],
-                "total_parameters": stage["total_parameters"],
-                "train_peak_memory_bytes": stage["peak_memory_bytes"],
-            },
+            costs=costs_of(stage),
             curve=[(step, loss) for step, loss in stage["curve"]],
             notes=stage["notes"],
-            extra={"measured": stage["measured"]} if stage["measured"] else {},
+            extra=shown_of(stage),
         )
 
     def _trained(self, place: Workplace, encoder: str, wishes: Training) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from luthier.arms.base import Workplace
 
@@ -60,3 +60,20 @@ def trained(
         mixture=mixture,
         watch=watch,
     )
+
+
+def costs_of(stage: Mapping[str, Any]) -> dict[str, Any]:
+    """`Fit.costs` of what train.json holds."""
+    return {
+        "train_seconds": stage["seconds"],
+        "train_tokens_per_second": stage["tokens_per_second"],
+        "trained_parameters": stage["trained_parameters"],
+        "total_parameters": stage["total_parameters"],
+        "train_peak_memory_bytes": stage["peak_memory_bytes"],
+    }
+
+
+def shown_of(stage: Mapping[str, Any]) -> dict[str, Any]:
+    """`Fit.extra` of what train.json holds: what there is of it."""
+    keys = ("validation", "best_step", "rates", "measured", "full_epochs")
+    return {key: stage[key] for key in keys if stage.get(key)}

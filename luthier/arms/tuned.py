@@ -9,7 +9,7 @@ from luthier.arms.base import ARMS, Answerer, Arm, Fit, Workplace
 from luthier.arms.prompted import PromptedAnswerer, Reading
 from luthier.arms.readings import read_best, reading_choice
 from luthier.arms.searching import Tuned, scored_by_reading, search_choice, tuned_by_search
-from luthier.arms.trained import trained
+from luthier.arms.trained import costs_of, shown_of, trained
 from luthier.errors import InputError
 from luthier.files import read_json, write_json
 from luthier.models.pool import ModelPool
@@ -112,19 +112,10 @@ class TunedArm(Arm):
                 *search_choice(place.folder),
                 *([reading_choice(options, reading, len(rows))] if options else []),
             ],
-            costs={
-                "train_seconds": stage["seconds"],
-                "train_tokens_per_second": stage["tokens_per_second"],
-                "trained_parameters": stage["trained_parameters"],
-                "total_parameters": stage["total_parameters"],
-                "train_peak_memory_bytes": stage["peak_memory_bytes"],
-            },
+            costs=costs_of(stage),
             curve=[(step, loss) for step, loss in stage["curve"]],
             notes=[*stage["notes"], *unused],
-            extra={
-                **{key: stage[key] for key in ("validation", "best_step", "rates") if key in stage},
-                **extra,
-            },
+            extra={**shown_of(stage), **extra},
         )
 
     @property

@@ -31,6 +31,8 @@ class Foreseen:
         fits: whether that memory is free now, with a tenth to spare.
         instead: where it is not, what would fit, as a sentence; else "".
         how: the arithmetic in words.
+        typical: items of the micro-batch of the median size, by their places.
+        typical_seconds: of that micro-batch, without the optimiser.
     """
 
     seconds: float
@@ -39,6 +41,8 @@ class Foreseen:
     fits: bool
     instead: str
     how: str
+    typical: tuple[int, ...]
+    typical_seconds: float
 
     def to_dict(self) -> dict[str, Any]:
         """What train.json holds."""
@@ -101,7 +105,8 @@ def foresee(
             return sum(own) + shared
         return len(own) * max(own) + shared * (1 if pays(shared, len(rows)) else len(rows))
 
-    tokens = [computed(rows) for step in parts for rows in step]
+    every = [rows for step in parts for rows in step]
+    tokens = [computed(rows) for rows in every]
     weight, total = sum(min(item.weight, item.length) for item in items), sum(tokens)
     squares = sum(length * length for length in lengths)
 
@@ -143,7 +148,17 @@ def foresee(
             advice = "training.gradient_checkpointing, --method qlora or a smaller model need less"
         instead = f"{said}; {advice}"
     passes = 1.0 if config.order == "given" else config.epochs
-    return Foreseen(epoch * passes, epoch, one.peak_memory_bytes, one.fits, instead, one.how)
+    middle = sorted(range(len(every)), key=lambda part: tokens[part])[len(every) // 2]
+    return Foreseen(
+        epoch * passes,
+        epoch,
+        one.peak_memory_bytes,
+        one.fits,
+        instead,
+        one.how,
+        tuple(every[middle]),
+        one.seconds(tokens[middle], 0, 1) * (4 / 3 if config.gradient_checkpointing else 1),
+    )
 
 
 def _gb(size: int) -> str:

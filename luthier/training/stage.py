@@ -40,6 +40,7 @@ class StageResult:
         objective: what was learned; metrics: what else it measured, each as (step, value).
         measured: what it measured of the held-out rows "before" training and "after".
         estimate: what was foreseen: seconds, peak_memory_bytes, and whether it fits.
+        full_epochs: how many it would have been given time, where the budget cut them.
     """
 
     method: str
@@ -64,6 +65,7 @@ class StageResult:
     metrics: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     measured: dict[str, dict[str, float]] = field(default_factory=dict)
     estimate: dict[str, Any] = field(default_factory=dict)
+    full_epochs: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -126,6 +128,7 @@ def train_stage(
     from luthier.training.foresee import foresee
     from luthier.training.loop import fit
     from luthier.training.movement import Movement
+    from luthier.training.pace import epoch_seconds, within_budget
     from luthier.training.parallel import current
     from luthier.training.remedies.replay import NAME, replayed
     from luthier.training.remedies.wise_ft import average, put, row_losses, start_of
@@ -175,18 +178,37 @@ def train_stage(
             "items": hash_of([vars(item) for item in items]),
             "validation": hash_of([vars(item) for item in held_items]),
         }
+        items = objective.consult(model, items, config, info)
+        held_items = objective.consult(model, held_items, config, info)
+        measured = {"before": objective.measure(model, held_items)}
+        tuning = METHODS.get(method)()
+        tuning.words = tuple(loaded.tokenizer(instruction, add_special_tokens=False)["input_ids"])
+        asked = None
+        if samples and prompt:
+            asked = Samples(prompt, validation, examples, info.context_length)
+        elif samples:
+            notes.append(NOT_ASKED)
+        if not current().main:  # the first process asks and writes
+            asked = None
+        answers = asked.ask(model, loaded.tokenizer) if asked else []
+        own = {name for name, _ in model.named_parameters()}
+        model = objective.prepare(model, tuning, config, model_name)
+        before = start_of(model, own) if config.wise_ft is not None else {}
+        trained_parameters, total = adapters.counts(model)
+        movement = Movement(model) if asked else None
+        full = config.epochs
         if minutes is not None and wishes.epochs is None:
+            reckoned = foresee(info, config, objective, items)
             config, said = within_budget(
                 config,
-                seconds=foresee(info, config, objective, items).epoch_seconds,
+                reckoned=reckoned.epoch_seconds,
+                tried=partial(epoch_seconds, model, objective, items, config, reckoned),
                 minutes=minutes,
                 memory=folder / "checkpoints" / "epochs.json",
                 identity=hash_of({**identity, "config": config.model_dump()}),
             )
             notes += said
-        items = objective.consult(model, items, config, info)
-        held_items = objective.consult(model, held_items, config, info)
-        measured = {"before": objective.measure(model, held_items)}
+        short = config.epochs < full
         draws: Sequence[TrainingItem] = items
         apart = None
         if mixture:
@@ -203,21 +225,6 @@ def train_stage(
             identity["draws"] = hash_of(ordered[1])
             config = config.model_copy(update={"epochs": 1.0, "order": "given"})
             apart = PerTask(objective)
-        tuning = METHODS.get(method)()
-        tuning.words = tuple(loaded.tokenizer(instruction, add_special_tokens=False)["input_ids"])
-        asked = None
-        if samples and prompt:
-            asked = Samples(prompt, validation, examples, info.context_length)
-        elif samples:
-            notes.append(NOT_ASKED)
-        if not current().main:  # the first process asks and writes
-            asked = None
-        answers = asked.ask(model, loaded.tokenizer) if asked else []
-        own = {name for name, _ in model.named_parameters()}
-        model = objective.prepare(model, tuning, config, model_name)
-        before = start_of(model, own) if config.wise_ft is not None else {}
-        trained_parameters, total = adapters.counts(model)
-        movement = Movement(model) if asked else None
         reporter.event("training", method=method, config=config.model_dump(mode="json"))
         plain = [getattr(one, "item", one) for one in draws]
         foreseen = foresee(info, config, objective, plain, held=process_bytes())
@@ -330,43 +337,8 @@ def train_stage(
         measured={when: found for when, found in measured.items() if found},
         rates=rates(config, planned, trained.steps),
         estimate=foreseen.to_dict(),
+        full_epochs=full if short else None,
     )
-
-
-def within_budget(
-    config: TrainingConfig, *, seconds: float, minutes: float, memory: Path, identity: str
-) -> tuple[TrainingConfig, list[str]]:
-    """Fewer epochs, where all of them would take longer than there is time; at least one.
-
-    The rate is measured anew each time, so what was decided is remembered: an interrupted stage
-    continues with the same plan.
-
-    Args:
-        config: with the epochs that would be trained given time.
-        seconds: of one epoch.
-        minutes: what training may take.
-        memory: where the decision is written down.
-        identity: of the stage that the decision is for.
-
-    Returns:
-        (the config with the epochs there is time for, notes for the report).
-    """
-    affordable = max(1.0, float(int(60 * minutes / seconds)))
-    epochs = min(config.epochs, affordable)
-    if memory.is_file():
-        try:
-            stored = read_json(memory)
-            if stored["identity"] == identity:
-                epochs = float(stored["epochs"])
-        except (InputError, KeyError, TypeError, ValueError):
-            pass  # damaged: decide anew
-    write_json(memory, {"identity": identity, "epochs": epochs})
-    if epochs >= config.epochs:
-        return config, []
-    return config.model_copy(update={"epochs": epochs}), [
-        f"{epochs:g} instead of {config.epochs:g} epochs, to stay within the budget "
-        f"(an epoch takes about {seconds:.0f} s)."
-    ]
 
 
 def rates(config: TrainingConfig, planned: int, done: int) -> list[tuple[int, float]]:

@@ -26,9 +26,9 @@ from luthier.models.tuned import (
 from luthier.progress import Reporter
 from luthier.prompts.prompt import Prompt
 from luthier.task_training import Training
-from luthier.training.config import TrainingConfig, decide
+from luthier.training.config import TrainingConfig
 from luthier.training.rows import cut_to_fit, teach_all
-from luthier.training.stage import StageResult, stored_prompt, train_stage, within_budget
+from luthier.training.stage import StageResult, stored_prompt, train_stage
 
 WISHES = Training(learning_rate=1e-2, epochs=2, batch_size=4, rank=4, precision="float32")
 
@@ -182,54 +182,6 @@ class TestOneStage:
         assert kept[0].dtype == torch.bfloat16
         difference = logits(loaded.model, IDS) - logits(kept[0], IDS).float()
         assert float(difference.abs().max()) < 0.1
-
-
-class TestTime:
-    def config(self) -> TrainingConfig:
-        return decide(
-            Training(),
-            method="lora",
-            examples=10,
-            hidden_size=32,
-            context_length=64,
-            bfloat16=False,
-            seed=0,
-        )
-
-    def epochs(
-        self, folder: Path, minutes: float, identity: str = "a", seconds: float = 60
-    ) -> float:
-        found, notes = within_budget(
-            self.config(),
-            seconds=seconds,
-            minutes=minutes,
-            memory=folder / "epochs.json",
-            identity=identity,
-        )
-        assert bool(notes) == (found.epochs < 3)
-        if notes:
-            assert f"{found.epochs:g} instead of 3 epochs" in notes[0]
-        return found.epochs
-
-    def test_fewer_epochs_where_time_is_short(self, tmp_path: Path) -> None:
-        # an epoch takes a minute
-        for index, (minutes, wanted) in enumerate([(0.1, 1), (1.5, 1), (2.5, 2), (3, 3), (99, 3)]):
-            assert self.epochs(tmp_path / str(index), minutes) == wanted
-
-    def test_what_was_decided_stays_decided_after_an_interruption(self, tmp_path: Path) -> None:
-        assert self.epochs(tmp_path, 2.5) == 2
-        assert self.epochs(tmp_path, 1.1, seconds=90) == 2
-        assert self.epochs(tmp_path, 1.1, "other") == 1
-        (tmp_path / "epochs.json").write_text("{broken")
-        assert self.epochs(tmp_path, 99) == 3
-
-    def test_a_stage_without_time_trains_one_epoch(self, tiny_model: Path, tmp_path: Path) -> None:
-        wishes = WISHES.model_copy(update={"epochs": None})
-        short = stage(tiny_model, tmp_path / "a", wishes=wishes, minutes=1e-9)
-        assert short.steps == 3
-        assert any("to stay within the budget" in note for note in short.notes)
-        asked = stage(tiny_model, tmp_path / "b", minutes=1e-9)
-        assert asked.steps == 6  # epochs that were asked for are trained
 
 
 class TestOverlong:
