@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from luthier.across import wording
-from luthier.across.differences import Difference, differences, shared_training, summary
+from luthier.across.differences import MODEL, Difference, differences, shared_training, summary
 from luthier.across.rows import Group, Plan, plan
 from luthier.across.sides import Side, open_sides, taken
+from luthier.arms.base import ARMS
 from luthier.evaluation.clusters import clusters_of
 from luthier.verdict.compare import LEVEL, Comparison, compare
 from luthier.verdict.document import each_once, plain
@@ -27,6 +28,15 @@ class Entrant:
 
     side: Side
     arm: str
+
+    @property
+    def reads_model(self) -> bool:
+        """Whether it asks or tunes the task's model; a floor does not, and an arm with an encoder
+        of its own does not either."""
+        record = mapping(self.side.run.arm_record(self.arm))
+        encoder = mapping(record.get("settings")).get("encoder", self.side.task.model)
+        floor = self.arm in ARMS and ARMS.get(self.arm).floor
+        return not floor and encoder == self.side.task.model
 
     def to_dict(self) -> dict[str, str]:
         """Names of both."""
@@ -122,8 +132,10 @@ def compare_sides(sides: Sequence[Side]) -> Across:
     differing = tuple(differences(sides))
     # the headline is about the widest group, and so is what it says of differences
     meant = groups[0].group.sides if groups else tuple(sides)
+    between = differences(meant)
+    clause = summary(between, meant if len(meant) < len(sides) else ())
     headline, reasons = wording.answer(
-        groups, planned, summary(differences(meant), meant if len(meant) < len(sides) else ())
+        groups, planned, clause, models=any(one.what == MODEL for one in between)
     )
     notes = [
         *dict.fromkeys(note for one in groups for note in one.notes),

@@ -18,6 +18,7 @@ from luthier.verdict.wording import listed
 
 #: Keys of the task that are said elsewhere, or that decide nothing.
 _ELSEWHERE = frozenset({"data", "model", "seed", "arms", "goal", "name"})
+MODEL = "model"
 #: Words of the headline at most.
 _NAMED = 4
 
@@ -40,7 +41,7 @@ class Difference:
 def differences(sides: Sequence[Side]) -> list[Difference]:
     """Everything that differs, the weightiest first."""
     found = [
-        Difference("model", tuple(_model(side) for side in sides)),
+        Difference(MODEL, tuple(_model(side) for side in sides)),
         *(
             Difference(f"{words} rows", tuple(_split(side, name) for side in sides))
             for name, words in (("train", "training"), ("validation", "validation"))

@@ -19,13 +19,16 @@ if TYPE_CHECKING:
 SIGNIFICANT = 0.05
 
 
-def answer(groups: Sequence[Compared], planned: Plan, differing: str) -> tuple[str, list[str]]:
+def answer(
+    groups: Sequence[Compared], planned: Plan, differing: str, *, models: bool = False
+) -> tuple[str, list[str]]:
     """(the headline, the reasons below it).
 
     Args:
         groups: the comparisons, the widest first, which the headline is about.
         planned: what could not be compared, and why.
         differing: what differs between the runs, a clause.
+        models: whether it says that the models differ.
     """
     if not groups:
         return f"These runs cannot be compared; {differing}.", list(planned.reasons)
@@ -36,7 +39,10 @@ def answer(groups: Sequence[Compared], planned: Plan, differing: str) -> tuple[s
             *planned.reasons
         ]
     top, rivals = bests[0], bests[1:]
-    said = f"{_on_the_rows(first)}{_against(first, top, rivals)}; {differing}."
+    unused = ""
+    if models and not any(first.entrants[name].reads_model for name in (top, rivals[0])):
+        unused = ", and neither of the two arms uses the model"
+    said = f"{_on_the_rows(first)}{_against(first, top, rivals)}; {differing}{unused}."
     named = said.startswith(top)  # a name stays as it is
     headline = said if named else said[0].upper() + said[1:]
     reasons = [_pair(first, top, rival) for rival in rivals]

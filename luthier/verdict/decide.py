@@ -27,6 +27,7 @@ picking the winner of a sample cannot smuggle in an arm that is worse by more th
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -247,7 +248,7 @@ def _undecided(
             f"{title} (95 % interval {wording.interval_of_difference(pair.interval)}); the lower "
             f"end would have to lie above -{wording.points(success.margin)}"
         )
-    reasons.append(_meanwhile(leader, standings[0], floors, title))
+    reasons.append(_meanwhile(leader, standings, floors, title))
     outs = [out for standing in standings for out in standing.outs]
     return Decision(
         decision="undecided",
@@ -259,7 +260,9 @@ def _undecided(
     )
 
 
-def _meanwhile(leader: Standing, highest: Standing, floors: list[Compared], title: str) -> str:
+def _meanwhile(
+    leader: Standing, standings: Sequence[Standing], floors: list[Compared], title: str
+) -> str:
     """What to use until it is decided; that is no advice where doing nothing scores as well."""
     held = (
         f"{wording.percent(leader.score)} {title} (95 % interval "
@@ -273,10 +276,17 @@ def _meanwhile(leader: Standing, highest: Standing, floors: list[Compared], titl
             f"{best.name} has {wording.percent(best.score or 0.0)} on the same rows, so nothing is "
             "lost by using none meanwhile"
         )
-    if highest is not leader:
+    if standings[0] is not leader:
         return (
             f"Use {leader.name} meanwhile: of the arms that are not ruled out it has the highest "
             f"score, {held}"
+        )
+    level = [one for one in standings[1:] if one.score == leader.score and not one.out]
+    if level:
+        cheaper = all(leader.cost < one.cost for one in level)
+        return (
+            f"Use {leader.name} meanwhile: it scores as {wording.listed([o.name for o in level])} "
+            f"{'does' if len(level) == 1 else 'do'}{' and costs less' if cheaper else ''}, {held}"
         )
     return f"Use {leader.name} meanwhile: it leads with {held}"
 

@@ -20,8 +20,9 @@ from luthier.across.sides import short_names
 from luthier.data.examples import Message
 from luthier.errors import InputError, RunError
 from luthier.evaluation.statistics import holm, mcnemar_exact, paired_interval, wilson_interval
-from luthier.files import read_jsonl, write_jsonl
+from luthier.files import read_jsonl, write_json, write_jsonl
 
+OTHER = "an-encoder"
 ARMS = {"majority": 0.3, "zero-shot": 0.5, "lora": 0.8}
 KINDS = {
     "accuracy": {},
@@ -177,6 +178,21 @@ def test_the_headline_names_the_better_run_and_what_differs(tmp_path: Path) -> N
         "the runs differ in: model, training.epochs."
     )
     assert [one.what for one in across.differing] == ["model", "training.epochs"]
+
+
+@pytest.mark.parametrize(("small", "large"), [(OTHER, OTHER), (OTHER, None), (None, None)])
+def test_a_model_that_neither_arm_uses_is_not_left_to_explain_the_difference(
+    tmp_path: Path, small: str | None, large: str | None
+) -> None:
+    test = rows_of("test", 100)
+    for name, encoder in (("small", small), ("large", large)):
+        write_run(tmp_path / name, arms={"linear-probe": 0.8}, test=test, model=name)
+        path = tmp_path / name / "arms" / "linear-probe" / "arm.json"
+        record = json.loads(path.read_text())
+        write_json(path, record | {"settings": {"encoder": encoder or name}})
+    headline = compare_runs([tmp_path / "small", tmp_path / "large"]).headline
+    unused = headline.endswith("in: model, and neither of the two arms uses the model.")
+    assert unused is (small == large == OTHER)
 
 
 def test_equal_runs_are_not_called_better(tmp_path: Path) -> None:

@@ -186,7 +186,8 @@ def test_of_two_that_score_the_same_the_cheaper_is_used_meanwhile():
         ]
     )
     assert (result.decision, result.recommendation) == ("undecided", "linear-probe")
-    assert "Use linear-probe meanwhile" in said(result)
+    assert "Use linear-probe meanwhile: it scores as classifier does and costs less" in said(result)
+    assert "leads" not in said(result)
 
 
 def test_the_floor_is_never_deployed():
