@@ -142,9 +142,9 @@ def pilot_fits(run: Run, arm: Arm, place: Workplace, exam: Exam, seconds: float)
     foreseen = took = 0.0
     with place.reporter.work(f"{arm.name}: {len(pilots)} pilot fits", total) as bar:
         for pilot in pilots:
-            bar.advance(pilot.seconds)
             needed = pilot.seconds * (took / foreseen if foreseen else 1.0)
             if pilot.seconds and took + needed > seconds:
+                bar.advance(pilot.seconds)
                 continue
             began = time.monotonic()
             failed = refit(
@@ -156,6 +156,7 @@ def pilot_fits(run: Run, arm: Arm, place: Workplace, exam: Exam, seconds: float)
                 record=record,
                 train=part_of(place.train, pilot.examples, f"{seed}-{pilot.folder('')}"),
             )
+            bar.advance(pilot.seconds)
             if pilot.seconds:
                 foreseen, took = foreseen + pilot.seconds, took + time.monotonic() - began
             if failed:

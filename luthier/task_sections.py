@@ -255,6 +255,7 @@ class Retrieval(Section):
     Attributes:
         k: passages shown to the model.
         mode: how they are found.
+        rerank: whether the first of them are put in order again by their nearest sentence.
         size, overlap: of passages, in characters.
         gold: the column that names the document with the answer, or holds the passage itself; for
             the upper bound (`oracle`), for measuring the search, and for training `lora+rag`.
@@ -268,6 +269,7 @@ class Retrieval(Section):
 
     k: int | None = Field(default=None, ge=1, le=50)
     mode: Literal["hybrid", "rrf", "bm25", "vectors"] | None = None
+    rerank: bool | None = None
     size: int = Field(default=1000, ge=100)
     overlap: int = Field(default=150, ge=0)
     gold: str | None = Field(default=None, min_length=1)

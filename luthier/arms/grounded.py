@@ -49,6 +49,7 @@ class Reader:
     Attributes:
         k: passages shown.
         mode: how they are found.
+        rerank: whether the first of them are put in order again by their nearest sentence.
         form: how the question is asked, a name in `grounding.FORMS`.
         least_support: the least share of an answer's content words that the passages must hold;
             an answer with less becomes `NOT_FOUND`. 0 lets any answer pass.
@@ -56,6 +57,7 @@ class Reader:
 
     k: int = 3
     mode: Mode = "hybrid"
+    rerank: bool = False
     form: str = FORM
     least_support: float = 0.5
 
@@ -266,6 +268,7 @@ class GroundedAnswerer(Answerer):
             self.reader.k,
             mode=self.reader.mode,
             scope=scope,
+            rerank=self.reader.rerank,
         )
         searching = (time.perf_counter() - began) / max(1, len(conversations))
         asked = [

@@ -35,6 +35,7 @@ from luthier.task import Task
 ROWS = 24
 _PASSAGES = (3, 1, 5)
 _MODES: tuple[Mode, ...] = ("hybrid", "bm25")
+_AGAIN = (False, True)
 _SUPPORT = (0.0, 0.5, 1.0)
 
 
@@ -122,6 +123,7 @@ def choose_reader(
     start = Reader(
         k=wanted.k or _PASSAGES[0],
         mode=wanted.mode or _MODES[0],
+        rerank=bool(wanted.rerank),
         least_support=0.0 if wanted.least_support is None else wanted.least_support,
     )
     rows = place.validation[:ROWS]
@@ -135,7 +137,11 @@ def choose_reader(
     def attempt(reader: Reader) -> float:
         if reader not in tried:
             found = index.search_many(
-                [one[-1].content for one in asked], reader.k, mode=reader.mode, scope=scope
+                [one[-1].content for one in asked],
+                reader.k,
+                mode=reader.mode,
+                scope=scope,
+                rerank=reader.rerank,
             )
             shown = [
                 with_passages(one, passages, reader.form)
@@ -160,6 +166,7 @@ def choose_reader(
     for what, key, values in (
         ("passages shown", "k", _PASSAGES if wanted.k is None else ()),
         ("how passages are found", "mode", _MODES if wanted.mode is None else ()),
+        ("whether they are put in order again", "rerank", _AGAIN if wanted.rerank is None else ()),
     ):
         if not values:
             continue

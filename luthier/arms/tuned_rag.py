@@ -162,7 +162,11 @@ class LoraThenRag(LoraRag):
         inner.close()
         index_of(place.task, place.folder, place.pool, place.reporter)
         wanted = place.task.retrieval
-        reader = Reader(k=wanted.k or _SHOWN, least_support=wanted.least_support or 0.0)
+        reader = Reader(
+            k=wanted.k or _SHOWN,
+            rerank=bool(wanted.rerank),
+            least_support=wanted.least_support or 0.0,
+        )
         return Fit(
             settings={
                 "reading": Reading(max_new_tokens=longest).to_dict(),

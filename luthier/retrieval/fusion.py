@@ -13,6 +13,11 @@ RANK_CONSTANT = 60
 #: SQuAD; on the other half, as on that one, anything from 0.3 to 0.6 beats both parts.
 WORDS = 0.4
 
+#: What the nearest sentence counts for in `with_sentences`. Chosen on half of the articles of
+#: SQuAD, where it raised nDCG@10 of the hybrid search by 0.015; on the other half it did by 0.014.
+#: To rank by sentences alone, or to fuse that ranking with the first by ranks, made it worse.
+SENTENCES = 0.5
+
 Key = tuple[str, int, int]
 
 
@@ -49,6 +54,31 @@ def fuse(rankings: Sequence[Sequence[Passage]], constant: int = RANK_CONSTANT) -
             key = key_of(passage)
             scores[key] = scores.get(key, 0.0) + 1 / (constant + rank)
             held.setdefault(key, passage)
+    return _ranked(held, scores)
+
+
+def with_sentences(
+    passages: Sequence[Passage],
+    nearness: Sequence[float],
+    *,
+    divided: bool,
+    weight: float = SENTENCES,
+) -> list[Passage]:
+    """Passages by their own score and the cosine of the sentence that is nearest to the question.
+
+    Args:
+        passages: best first.
+        nearness: for each, the highest cosine of one of its sentences.
+        divided: whether their scores are to be divided by the highest, being no cosines nor of
+            their size.
+        weight: of the sentence.
+    """
+    highest = passages[0].score if divided and passages and passages[0].score > 0 else 1.0
+    held = {key_of(passage): passage for passage in passages}
+    scores = {
+        key_of(passage): passage.score / highest + weight * near
+        for passage, near in zip(passages, nearness, strict=True)
+    }
     return _ranked(held, scores)
 
 

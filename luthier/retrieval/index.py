@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from luthier.errors import ModelError
-from luthier.retrieval.fusion import combine, fuse
+from luthier.retrieval.fusion import combine, fuse, with_sentences
 from luthier.retrieval.manifest import Manifest, Where, must_fit, read_manifest
 from luthier.retrieval.older import labels_since
 from luthier.retrieval.passages import OPEN, Mode, Passage, Scope
@@ -182,7 +182,9 @@ class Index:
             found = fuse([words, near]) if mode == "rrf" else words or near
         if again and vector is not None:
             first = found[: max(k, _RERANKED)]
-            found = fuse([first, again.order(vector, first)])
+            found = with_sentences(
+                first, again.nearest(vector, first), divided=mode in ("bm25", "rrf")
+            )
         return found[:k]
 
     def _by_sentences(self) -> Sentences:

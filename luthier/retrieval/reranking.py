@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
 from threading import Lock
 from typing import Any
 
@@ -19,7 +18,7 @@ _NOTHING: np.ndarray[Any, Any] = np.zeros((0, 0), dtype=np.float32)
 
 
 class Sentences:
-    """Orders passages by the highest cosine of the question with one of their sentences.
+    """Finds how near the nearest sentence of a passage is to a question.
 
     A vector of a whole passage is an average of all that it speaks of; the answer often stands in
     one sentence. Encoding twenty passages by sentence takes as long as everything else of a search
@@ -38,19 +37,18 @@ class Sentences:
         # by what is encoded, so that a passage that was revised is never taken for the new one
         self._known: OrderedDict[tuple[str, str], np.ndarray[Any, Any]] = OrderedDict()
 
-    def order(self, question: np.ndarray[Any, Any], passages: Sequence[Passage]) -> list[Passage]:
-        """Passages, the one with the nearest sentence first; its cosine becomes their score.
+    def nearest(self, question: np.ndarray[Any, Any], passages: Sequence[Passage]) -> list[float]:
+        """The highest cosine of the question with a sentence of each passage; -1 for one that has
+        none.
 
         Args:
             question: its vector, of length 1.
-            passages: to be put in a new order. One without a sentence comes last, with -1.
+            passages: that were found.
         """
-        best = [
+        return [
             float((vectors @ question).max()) if len(vectors) else -1.0
             for vectors in self._vectors(passages)
         ]
-        order = sorted(range(len(passages)), key=lambda number: -best[number])
-        return [replace(passages[number], score=best[number]) for number in order]
 
     def _vectors(self, passages: Sequence[Passage]) -> list[np.ndarray[Any, Any]]:
         """Of each passage, its sentences (n, d)."""

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from retrieval_fakes import WordEncoder
 from tiny_models import write_tiny_model
 
 import luthier
+from luthier.arms.base import Answerer, Workplace
+from luthier.arms.rag import choose_reader
 from luthier.arms.tuned_rag import raft_rows
 from luthier.data.examples import Example, Message
+from luthier.generation.answers import Answer
 from luthier.models.pool import ModelPool
+from luthier.progress import Reporter
 from luthier.retrieval import building
 from luthier.retrieval.grounding import NOT_FOUND
 from luthier.retrieval.index import Index
+from luthier.retrieval.passages import Passage
 from luthier.task import Task
 
 
@@ -80,3 +87,38 @@ def test_training_rows_hold_the_right_passage_or_say_that_it_is_missing(home: Pa
             mark = int(row.output.rsplit("[", 1)[1].rstrip("]"))
             passage = row.input.split(f"<passage {mark}>")[1].split("</passage")[0]
             assert f"team {example.output}." in passage
+
+
+class NeedsASecondLook:
+    """An index whose right passage is only found when passages are put in order again."""
+
+    def search_many(self, questions: Sequence[str], k: int, **how: Any) -> list[list[Passage]]:
+        self.asked = [*getattr(self, "asked", []), how["rerank"]]
+        return [
+            [Passage("d", 0, 9, question[-4:-1] if how["rerank"] else "nothing", 1.0)]
+            for question in questions
+        ]
+
+
+class Repeats(Answerer):
+    """Answers with the passage that it was shown."""
+
+    def answer(self, conversations: Any, options: Any = None, progress: Any = None) -> list[Answer]:
+        texts = [one[-1].content.split("<passage 1>")[1].split("<")[0] for one in conversations]
+        return [Answer(text.strip(), 0.0) for text in texts]
+
+
+@pytest.mark.parametrize(("wanted", "chosen"), [(None, True), (True, True), (False, False)])
+def test_a_second_look_is_chosen_on_validation(
+    home: Path, wanted: bool | None, chosen: bool
+) -> None:
+    task = Task.load(home / "task.yaml")
+    settled = {"mode": "hybrid", "k": 1, "least_support": 0.0, "rerank": wanted}
+    task = task.changed(retrieval={key: v for key, v in settled.items() if v is not None})
+    rows = [Example(str(n), (Message("user", f"What is r{n:02}?"),), f"r{n:02}") for n in range(9)]
+    place = Workplace(task, rows, rows, None, home, ModelPool(), Reporter(), minutes=1.0)
+    index = NeedsASecondLook()
+    reader, choices, _ = choose_reader(place, "rag", Repeats(), index)  # type: ignore[arg-type]
+    assert reader.rerank is chosen
+    assert any("in order again" in choice.what for choice in choices) is (wanted is None)
+    assert set(index.asked) == ({False, True} if wanted is None else {wanted})
