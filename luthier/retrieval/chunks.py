@@ -60,19 +60,33 @@ class Chunk:
 def chunks_of(document: Document, chunking: Chunking) -> Iterator[Chunk]:
     """The passages of a document, in order. Every character that is no white space is in one.
 
-    A passage never crosses a heading. Within a section, sentences are put together while they fit;
-    a paragraph that would not fit whole begins a passage of its own where that wastes little.
+    A passage never crosses a heading, but one with nothing below it except smaller headings, which
+    begins the passage of the first of these. Within a section, sentences are put together while
+    they fit; a paragraph that would not fit whole begins a passage of its own where that wastes
+    little.
     """
     text = document.text
     starts = [0, *(at for at, _, _ in document.headings), len(text)]
     path: list[tuple[int, str]] = []
+    bare: int | None = None
     for number, (begin, end) in enumerate(pairwise(starts)):
         if number:
             _, level, said = document.headings[number - 1]
             path = [(depth, name) for depth, name in path if depth < level] + [(level, said)]
+            below = document.headings[number : number + 1]
+            if below and below[0][1] > level and _is_bare(text[begin:end], said):
+                bare = begin if bare is None else bare
+                continue
+        begin, bare = begin if bare is None else bare, None
         heading = tuple(name for _, name in path)
         for start, stop in _packed(text, _pieces(text, begin, end, chunking.size), chunking):
             yield Chunk(start, stop, heading)
+
+
+def _is_bare(section: str, heading: str) -> bool:
+    """Whether a section holds its heading and nothing else."""
+    written = section.strip().rstrip("=-").lstrip("#").strip()
+    return written == heading.strip() or not written
 
 
 def sentences(text: str, begin: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:

@@ -74,3 +74,20 @@ def test_headings_stack() -> None:
 def test_sizes_that_make_no_sense(size: int, overlap: int) -> None:
     with pytest.raises(InputError):
         Chunking(size, overlap)
+
+
+def test_a_heading_with_nothing_below_it_begins_the_passage_of_the_next() -> None:
+    text = "# Leave\n## Holidays\n28 days.\n## Illness\n\n# Pay\n# End\n## Last\n"
+    levels, at = [], 0
+    for line in text.splitlines(keepends=True):
+        if line.startswith("#"):
+            levels.append((at, line.count("#"), line.strip("# \n")))
+        at += len(line)
+    found = list(chunks_of(Document("d", text, headings=tuple(levels)), Chunking()))
+    assert [(text[c.start : c.end], c.heading) for c in found] == [
+        ("# Leave\n## Holidays\n28 days.", ("Leave", "Holidays")),
+        # only a smaller heading says more of the same: these stand alone
+        ("## Illness", ("Leave", "Illness")),
+        ("# Pay", ("Pay",)),
+        ("# End\n## Last", ("End", "Last")),
+    ]

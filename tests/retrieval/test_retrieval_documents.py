@@ -142,6 +142,18 @@ def test_rows_are_documents(tmp_path: Path) -> None:
     assert two.source == "a.jsonl#y"
 
 
+def test_of_questions_and_answers_the_answer_is_the_text_below_its_question(tmp_path: Path) -> None:
+    table = "id,question,answer,team\n7,Who repairs the lift?,Schindler does.,house\n"
+    (one,) = read(write(tmp_path, "faq.csv", table))
+    assert (one.id, one.text) == ("faq.csv#7", "Schindler does.")
+    assert one.headings == ((0, 1, "Who repairs the lift?"),)
+    assert one.metadata["team"] == "house"
+    # where there is a text, a question beside it is no heading
+    both = {"text": "A lift.", "title": "Lifts", "question": "Which?", "answer": "This."}
+    (two,) = read(write(tmp_path, "b.jsonl", json.dumps(both)))
+    assert (two.text, two.headings) == ("A lift.", ((0, 1, "Lifts"),))
+
+
 def test_a_row_with_an_id_is_the_same_wherever_it_stands(tmp_path: Path) -> None:
     lines = [{"id": name, "text": f"the text of {name}"} for name in "abc"]
     before = read(write(tmp_path, "a.jsonl", "\n".join(map(json.dumps, lines))))

@@ -10,6 +10,8 @@ from luthier.retrieval.documents import KINDS, Document, Found, labelled, made_p
 
 #: Columns that are taken for the text, the id and the title, in this order.
 _TEXT = ("text", "content", "body", "passage", "context", "document", "contents")
+#: Tables of questions and answers: the answer is the text, below its question.
+_ANSWER, _QUESTION = "answer", "question"
 _ID = ("id", "_id", "doc_id", "document_id", "url")
 _TITLE = ("title", "heading", "name")
 
@@ -21,11 +23,12 @@ def rows(found: Found) -> Iterator[Document]:
     seen: set[str] = set()
     for number, row in enumerate(stream_rows(found.path.name, found.path.parent), 1):
         values = dict(row.values)
-        column = next((name for name in _TEXT if isinstance(values.get(name), str)), None)
+        texts = (*_TEXT, _ANSWER)
+        column = next((name for name in texts if isinstance(values.get(name), str)), None)
         if column is None:
             raise InputError(
                 f"{found.shown} row {number} has no column with its text.",
-                fix=f"Name it one of {', '.join(_TEXT)}.",
+                fix=f"Name it one of {', '.join(texts)}.",
             )
         text, hidden = made_plain(values.pop(column))
         key = next((name for name in _ID if values.get(name) not in (None, "")), None)
@@ -36,7 +39,8 @@ def rows(found: Found) -> Iterator[Document]:
                 fix="Make the ids unique.",
             )
         seen.add(own)
-        title = next((str(values[n]) for n in _TITLE if isinstance(values.get(n), str)), "")
+        titles = (_QUESTION, *_TITLE) if column == _ANSWER else _TITLE
+        title = next((str(values[n]) for n in titles if isinstance(values.get(n), str)), "")
         headings = ((0, 1, title),) if title else ()
         where = f"{found.name} row {number}"
         name = f"{found.name}#{own}"
