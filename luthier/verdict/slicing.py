@@ -9,7 +9,7 @@ from markupsafe import Markup
 from luthier.verdict.evidence import JSON, Arm, Evidence, dicts, mapping, text
 from luthier.verdict.formatting import DASH, Scale, clip, count, number, pair, plural, words
 from luthier.verdict.plots import Dot, dot_and_whisker
-from luthier.verdict.views import Cell
+from luthier.verdict.views import Cell, only_compared_with
 
 #: Slices that are drawn; all are in the table, up to so many.
 DRAWN, LISTED = 10, 150
@@ -71,7 +71,11 @@ def slice_panel(evidence: Evidence, arms: list[Arm]) -> SlicePanel | None:
     metric = words(text(held.get("metric"))) or "score"
     return SlicePanel(
         metric=metric,
-        named=tuple(_named(parts, arm, scale) for arm in arms),
+        # where a floor is wrong says nothing: it gives one answer to everything
+        named=tuple(
+            _named(parts, arm, scale)
+            for arm in arms[:1] + [arm for arm in arms[1:] if not only_compared_with(arm)]
+        ),
         plot=_plot(parts, arms[0], number(overall.get(arms[0].name)), scale, metric),
         heads=tuple(arm.name for arm in arms),
         lines=tuple(_line(part, arms, scale) for part in parts[:LISTED]),

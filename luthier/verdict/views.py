@@ -112,13 +112,14 @@ def detectable(evidence: Evidence, scale: Scale) -> str:
     scaled = effect * scale.factor
     size = plain(scaled, 0 if scaled >= 2 else 1) if scale.is_percent else figure(scaled)
     points = "" if not scale.is_percent else " point" if size == "1" else " points"
-    real = [arm for arm in ranked(evidence) if not _only_compared_with(arm)]
+    real = [arm for arm in ranked(evidence) if not only_compared_with(arm)]
     if len(real) == 1:  # which was held against the floor
         return f"this test can tell an arm from the floor by about {size}{points}"
     return f"this test can tell apart arms that differ by about {size}{points}"
 
 
-def _only_compared_with(arm: Arm) -> bool:
+def only_compared_with(arm: Arm) -> bool:
+    """Whether it is a floor or an upper bound, which nobody deploys."""
     return bool(arm.result.get("floor") or arm.result.get("ceiling"))
 
 

@@ -140,6 +140,20 @@ def test_the_part_where_the_arm_is_wrong_is_named_first(run: Path) -> None:
     assert heads[:3] == ["Rows", "lora", "encoder"]  # the runner-up, not the floor
 
 
+def test_where_a_floor_is_wrong_is_not_told(run: Path) -> None:
+    def edit(verdict: dict[str, Any]) -> None:
+        # nothing but the floor is left beside the recommended arm
+        verdict["arms"] = [a for a in verdict["arms"] if a["name"] in ("lora", "majority")]
+        for part in verdict["slices"]["parts"]:
+            part["arms"]["majority"] = {**part["arms"]["lora"], "worse": True}
+
+    change(run / "verdict.json", edit)
+    build_report(run)
+    said = page_of(run).text()
+    assert "lora is weaker" in said
+    assert "majority is weaker" not in said
+
+
 def test_small_parts_are_grey_and_come_last(run: Path) -> None:
     def edit(verdict: dict[str, Any]) -> None:
         part = {"by": "label", "value": "tiny", "n": 3, "arms": {}}
