@@ -16,8 +16,9 @@ from luthier.arms.readings import read_best
 from luthier.arms.trained import trained
 from luthier.files import read_json, write_json
 from luthier.progress import Bar, Reporter
+from luthier.training.knobs import knobs
 from luthier.training.method import METHODS
-from luthier.training.search import Attempt, Found, Tried, folder_of, knobs, search
+from luthier.training.search import Attempt, Found, Tried, folder_of, search
 
 if TYPE_CHECKING:
     from luthier.data.examples import Example

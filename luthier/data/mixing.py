@@ -13,12 +13,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from luthier.data.converting import Plan, Wish, files_read, finish, plan_of, target_of
+from luthier.data.converting import files_read, finish
 from luthier.data.converting import lines_of as lines_in
 from luthier.data.format import Format
 from luthier.data.mixed_streams import BUFFER, StreamSource, mixed
 from luthier.data.mixtures import shares, turn_by_turn
 from luthier.data.refused import Refused
+from luthier.data.row_plans import Plan, Wish, plan_of, target_of
 from luthier.data.sizes import characters
 from luthier.data.spool import spool_beside
 from luthier.data.writing import FileKind, Values, kind_of

@@ -49,7 +49,8 @@ def convert(
     ] = False,
 ) -> None:
     """Write rows in another format, or in a file of another kind; say what is lost."""
-    from luthier.data.converting import Wish, convert_file
+    from luthier.data.converting import convert_file
+    from luthier.data.row_plans import Wish
     from luthier.display import Display
     from luthier.verbs.refused import show_refused
 

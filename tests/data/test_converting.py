@@ -11,10 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from luthier.data import converting, spool
-from luthier.data.converting import Converted, Wish, convert_file
+from luthier.data import row_plans, spool
+from luthier.data.converting import Converted, convert_file
 from luthier.data.format import FORMATS, Written
 from luthier.data.reading import read_rows
+from luthier.data.row_plans import Wish
 from luthier.errors import InputError
 
 Turns = list[dict[str, Any]]
@@ -201,7 +202,7 @@ def test_a_conversion_that_was_killed_is_gone_on_with(
     whole = convert(tmp_path, "in.jsonl", f"whole.{kind}", "sharegpt")
     monkeypatch.setattr(spool, "_EVERY", 10)
     shaped: list[int] = []
-    real = converting._writing
+    real = row_plans._writing
 
     def counting(dies_at: int) -> Callable[..., Any]:
         def writing(*given: Any) -> Callable[..., Written]:
@@ -217,12 +218,12 @@ def test_a_conversion_that_was_killed_is_gone_on_with(
 
         return writing
 
-    monkeypatch.setattr(converting, "_writing", counting(77))
+    monkeypatch.setattr(row_plans, "_writing", counting(77))
     with pytest.raises(KeyboardInterrupt):
         convert(tmp_path, "in.jsonl", f"o.{kind}", "sharegpt")
     assert not (tmp_path / f"o.{kind}").exists()
     shaped.clear()
-    monkeypatch.setattr(converting, "_writing", counting(-1))
+    monkeypatch.setattr(row_plans, "_writing", counting(-1))
     listed = tmp_path / "refused.jsonl"
     done = convert(tmp_path, "in.jsonl", f"o.{kind}", "sharegpt", refused_file=listed)
     assert min(shaped) > 60  # what was done is not done again

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from test_formats_shapes import SAMPLES, sampled
 
-from luthier.data.converting import Wish, convert_file
+from luthier.data.converting import convert_file
 from luthier.data.format import FORMATS, detect
 from luthier.data.reading import SourceRow, read_rows
 from luthier.data.recipes import make_examples
+from luthier.data.row_plans import Wish
 from luthier.errors import InputError
 from luthier.task_sections import Data
 

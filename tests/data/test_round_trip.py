@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from luthier.data.converting import Converted, Wish, convert_file
+from luthier.data.converting import Converted, convert_file
 from luthier.data.format import FORMATS, detect
 from luthier.data.reading import read_rows
+from luthier.data.row_plans import Wish
 from luthier.data.templates import compile_template
 from luthier.errors import InputError
 

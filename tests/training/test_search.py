@@ -16,7 +16,8 @@ import luthier as lu
 from luthier.errors import InputError
 from luthier.progress import Reporter
 from luthier.task_training import Training
-from luthier.training.search import Attempt, Found, Knob, Tried, folder_of, knobs, search
+from luthier.training.knobs import Knob, knobs
+from luthier.training.search import Attempt, Found, Tried, folder_of, search
 from luthier.training.training_error import TrainingError
 
 pytest.importorskip("optuna")
