@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from luthier.data import row_plans, spool
+from luthier.data import converting, row_plans, spool
 from luthier.data.converting import Converted, convert_file
 from luthier.data.format import FORMATS, Written
 from luthier.data.reading import read_rows
