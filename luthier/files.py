@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -112,11 +113,14 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 def folder_atomically(path: Path) -> Iterator[Path]:
     """Give a temporary folder beside `path`; rename it into place when the block ends well.
 
-    A folder already at `path` is replaced. On an exception the temporary folder is removed.
+    A folder already at `path` is replaced. On an exception the temporary folder is removed; after a
+    kill the next call removes it.
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        _clear(path)
+        ours = f".{path.name}.{_host()}-{os.getpid()}-"
+        part = Path(tempfile.mkdtemp(prefix=ours, suffix=".part", dir=path.parent))
         try:
             yield part
             part.chmod(0o755)
@@ -125,6 +129,33 @@ def folder_atomically(path: Path) -> Iterator[Path]:
             part.replace(path)
         finally:
             shutil.rmtree(part, ignore_errors=True)
+
+
+def _clear(path: Path) -> None:
+    """Remove the temporary folders for `path` of processes of this machine that are gone."""
+    ours = f".{path.name}.{_host()}-"
+    for part in path.parent.iterdir():
+        if not (part.name.startswith(ours) and part.name.endswith(".part")):
+            continue
+        process = part.name.removeprefix(ours).partition("-")[0]
+        if process.isdecimal() and not _runs(int(process)):
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _host() -> str:
+    """This machine, in eight letters: of a folder that others write to, nothing of theirs is
+    removed."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # another user's
+    return True
 
 
 def sha256_of(path: Path) -> str:
