@@ -114,7 +114,7 @@ class Aftermath:
         from luthier.evaluation.memorisation.auditing import Auditor
 
         prompt = getattr(answerer, "prompt", None)
-        if not _audits(self._task) or prompt is None:
+        if not audits(self._task) or prompt is None:
             return None
         if self._auditor is None:
             self._auditor = Auditor(
@@ -132,7 +132,12 @@ class Aftermath:
             )
 
 
-def _audits(task: Task) -> bool:
+def learns_to_write(task: Task) -> bool:
+    """Whether training on the task is on questions with answers."""
+    return task.data.text is None and task.training.objective in (None, "sft")
+
+
+def audits(task: Task) -> bool:
     """Whether it is looked for what an arm learned by heart."""
     if task.memorisation is None:
         return bool(task.training.canaries)
@@ -162,7 +167,7 @@ def aftermath_seconds(
     from luthier.models.tuned import describe_any
 
     tokens = probes.characters / _CHARACTERS
-    if _audits(task):
+    if audits(task):
         tokens += 2 * expected_tokens(
             train, held_out, canaries_of(task), instruction=task.instruction
         )
@@ -204,7 +209,7 @@ def with_canaries(task: Task, train: Sequence[Example], reporter: Reporter) -> S
     found = canaries_of(task)
     if not found:
         return train
-    if task.data.text is not None or task.training.objective not in (None, "sft"):
+    if not learns_to_write(task):
         raise InputError(
             "`training.canaries` are questions with answers, and this trains on something else.",
             fix="Leave them out.",

@@ -163,15 +163,15 @@ def train_prepared(
         model: what is tuned.
         base: where a relative model name starts.
         method: a name in `training.method.METHODS`.
-        folder: gets model/, train.json and events.jsonl; with `training.canaries` also
-            memorisation.json.
+        folder: gets model/, train.json and events.jsonl; with `training.canaries` or `memorisation`
+            also memorisation.json.
         reporter: hears of the progress.
 
     Raises:
         InputError, ModelError, TrainingError: see their messages.
         RunError: the disk is full, or the folder may not be written.
     """
-    from luthier.aftermath import audit_stage, with_canaries
+    from luthier.aftermath import audit_stage, audits, learns_to_write, with_canaries
     from luthier.data.mixtures import mix, others
     from luthier.training.parallel import environment, joined
     from luthier.training.stage import train_stage
@@ -212,8 +212,10 @@ def train_prepared(
     numbers = ("final_loss", "seconds", "tokens_per_second", "trained_parameters")
     heard.event("stage done", metrics={key: getattr(result, key) for key in numbers})
     if main:
-        if task.training.canaries:
+        if audits(task) and learns_to_write(task):
             audit_stage(task, clean, held_out, folder, model=model, base=base, reporter=heard)
+        elif audits(task):
+            heard.say("memorisation: not looked for, as this learns no answers to questions.")
         write_json(folder / "train.json", result.to_dict())
     return result
 

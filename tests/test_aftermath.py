@@ -93,6 +93,23 @@ def test_bad_probes_are_told_before_anything_is_spent(tmp_path: Path, tiny_model
     assert not (tmp_path / "out").exists()
 
 
+def test_a_stage_is_looked_at_where_the_task_says_so(tmp_path: Path, tiny_model: Path) -> None:
+    epoch = {"epochs": 1}
+    path = write_task(tmp_path, tiny_model, memorisation=True, training=epoch)
+    luthier.train(path, out=tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "memorisation.json").read_text())
+    assert "canaries" not in found["tests"] and "membership" in found["tests"]
+    labels = {**epoch, "objective": "sequence-classification"}
+    path = write_task(tmp_path, tiny_model, memorisation=True, training=labels)
+    said = Said()
+    luthier.train(path, out=tmp_path / "head", method="head", reporter=said)
+    assert any("memorisation: not looked for" in line for line in said.lines)
+    assert not (tmp_path / "head" / "memorisation.json").exists()
+    path = write_task(tmp_path, tiny_model, memorisation=False, training={**epoch, "canaries": 2})
+    luthier.train(path, out=tmp_path / "planted")
+    assert not (tmp_path / "planted" / "memorisation.json").exists()
+
+
 def test_a_stage_with_canaries_is_looked_at(tmp_path: Path, tiny_model: Path) -> None:
     training = {"epochs": 1, "canaries": 4}
     path = write_task(tmp_path, tiny_model, training=training)
