@@ -101,6 +101,13 @@ def run(
         for note in prepared.notes:
             reporter.say(note)
         held.check_free(identity, resume=resume)
+        if out is None:
+            reporter.say(f"Run folder: {held.folder}")
+            if unfinished := _unfinished(task, identity, held.folder):
+                reporter.say(
+                    f"{unfinished} holds this very run, unfinished: --resume --out {unfinished} "
+                    "would have gone on with it."
+                )
         examined = examine(task, prepared, reporter)
         if warn:
             warn(examined)
@@ -137,18 +144,37 @@ def _refuse_overlong(task: Task, examined: Examined) -> None:
 
 def _default_folder(task: Task, identity: str, resume: bool) -> Path:
     """runs/NAME, or the first of NAME-2, NAME-3, ... that is free; to resume, the newest one that
-    holds this very run."""
-    first = Path("runs") / task.name
-    folders = [first]
-    while folders[-1].exists():
-        folders.append(first.with_name(f"{task.name}-{len(folders) + 1}"))
+    holds this very run, an unfinished one before those that are finished."""
+    folders = _folders(task)
     if not resume:
         return folders[-1]
-    for folder in reversed(folders):
-        manifest = folder / "manifest.json"
-        if manifest.is_file() and read_json(manifest).get("task_hash") == identity:
-            return folder
+    same = [folder for folder in reversed(folders) if _holds(folder, identity)]
+    for folder in sorted(same, key=lambda folder: (folder / "verdict.json").is_file()):
+        return folder
     raise RunError(
         f"There is no run of {task.name!r} with this data and these settings in runs/.",
         fix="Leave out --resume, or name the folder with --out.",
     )
+
+
+def _folders(task: Task) -> list[Path]:
+    """runs/NAME, NAME-2, ... as far as they are there, and the next one."""
+    first = Path("runs") / task.name
+    folders = [first]
+    while folders[-1].exists():
+        folders.append(first.with_name(f"{task.name}-{len(folders) + 1}"))
+    return folders
+
+
+def _holds(folder: Path, identity: str) -> bool:
+    manifest = folder / "manifest.json"
+    return manifest.is_file() and read_json(manifest).get("task_hash") == identity
+
+
+def _unfinished(task: Task, identity: str, but: Path) -> Path | None:
+    """Another folder below runs/ that an interrupted call of this run left."""
+    for folder in reversed(_folders(task)):
+        finished = (folder / "verdict.json").is_file()
+        if folder != but and not finished and _holds(folder, identity):
+            return folder
+    return None

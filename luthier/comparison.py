@@ -34,8 +34,10 @@ from luthier.results import REFITS, SEED, arm_result, record_of
 from luthier.runs import Run, reason_of
 from luthier.task import Task
 from luthier.verdict.compare import ArmResult, compare
+from luthier.verdict.compare import Comparison as Compared
 from luthier.verdict.decide import decide
 from luthier.verdict.document import build_verdict
+from luthier.verdict.wording import listed
 
 if TYPE_CHECKING:
     from luthier.evaluation.probe_items import Probes
@@ -84,8 +86,11 @@ class Comparison:
         )
 
     def finish(self) -> None:
-        """All that is still to do."""
-        deadline = time.monotonic() + 60 * self.task.budget.minutes
+        """All that is still to do, in what is left of the budget."""
+        self._before = self.run.spent()
+        self._began = time.monotonic()
+        deadline = self._began + 60 * self.task.budget.minutes - self._before
+        self._warn_of_time()
         for planned in list(self.planned):
             if self.run.arm_record(planned.name) and not self._failed(planned.name):
                 self.reporter.say(f"{planned.name}: done before")
@@ -108,6 +113,20 @@ class Comparison:
             left_out=[{"name": p.name, "why": p.why} for p in self.left_out],
         )
         self._decide(deadline)
+
+    def _warn_of_time(self) -> None:
+        """Arms that are named are run whatever they take; that is said before they do."""
+        if self.task.arms == "auto":
+            return
+        waiting = [p.name for p in self.planned if not self.run.arm_record(p.name)]
+        arms = [ARMS.get(name)() for name in waiting]
+        needed = sum(self._least_seconds(arm, self._place(arm, 0.5)) for arm in arms) / 60
+        budget = self.task.budget.minutes
+        if needed > budget:
+            self.reporter.say(
+                f"The arms that are named need about {needed:.1f} minutes at the least, and the "
+                f"budget is {budget:g}: all are run, trained and tried for as little as can be."
+            )
 
     @cached_property
     def exam(self) -> Exam:
@@ -153,7 +172,7 @@ class Comparison:
             return "`learning_curve` is false"
         if wanted == "auto" and rows < FEWEST:
             return f"parts of {rows} training rows are too small (fewer than {FEWEST} rows)"
-        left = deadline - time.monotonic()
+        left = max(0.0, deadline - time.monotonic())
         record = self.run.arm_record(name) or {}
         seconds = float("inf") if wanted is True else time_allowed(record, left)
         arm = ARMS.get(name)()
@@ -167,6 +186,8 @@ class Comparison:
         why = self._pilots(chosen, deadline) if chosen else None
         curve = chosen and curve_of(self.run, chosen, self.exam, self.task.success)
         missing = missing_curves(scores, chosen, None if curve else why)
+        if self.task.learning_curve is False:  # of one arm, or of another: none is wanted
+            missing = missing[:1]
         for one in missing:
             self.reporter.say(one["said"])
         return {
@@ -309,6 +330,7 @@ class Comparison:
         learning = self._learning(decision.recommendation, scores, deadline)
         self.pool.release()
         serious = [f.message for f in self.examined.findings if f.severity != "note"]
+        serious += _low_ceilings(compared)
         left = [f"{p.name} was left out: {p.why}." for p in self.left_out if "budget" in p.why]
         verdict = build_verdict(
             self.task, len(self.test), compared, decision, warnings=[*narrow, *serious, *left]
@@ -330,6 +352,7 @@ class Comparison:
         verdict |= learning
         if self.court:
             verdict["judge"] = read_json(self.run.folder / "judge.json")
+        self.run.update_manifest(seconds=round(self._before + time.monotonic() - self._began, 1))
         write_json(self.run.folder / "verdict.json", verdict)
         from luthier.verdict.report import build_report
 
@@ -340,6 +363,26 @@ class Comparison:
             headline=decision.headline,
             scores={f"{one.name}/score": one.score for one in compared.arms},
         )
+
+
+def _low_ceilings(compared: Compared) -> list[str]:
+    """That an upper bound lies below what it should bound, which says something of the model."""
+    said = []
+    for bound in compared.arms:
+        if bound.score is None or not ARMS.get(bound.name).ceiling:
+            continue
+        above = [
+            arm.name
+            for arm in compared.arms
+            if (arm.score or 0.0) > bound.score and not ARMS.get(arm.name).floor
+        ]
+        if above:
+            said.append(
+                f"{bound.name} is meant as an upper bound and scores below {listed(above)}: shown "
+                "the right passage, the untrained model answers no better. A model that reads "
+                "better is wanted before a better search."
+            )
+    return said
 
 
 class _Recording(Reporter):

@@ -259,6 +259,13 @@ def _arms(console: Console, examined: Examined) -> None:
         table.add_row(arm["name"], seconds(arm["seconds"]), memory(arm["peak_memory_bytes"]), fits)
     console.print()
     console.print(table)
+    needed, budget = sum(arm["seconds"] for arm in examined.arms), 60 * examined.budget_minutes
+    if needed > budget:
+        _wrapped(
+            console,
+            f"Together {seconds(needed)}, and the budget is {seconds(budget)}. Arms that are named "
+            "are run all the same; of `arms: auto` those that do not fit are left out.",
+        )
 
 
 def _table(first: str, *rest: str) -> Table:

@@ -3,6 +3,7 @@ exactly the model will see."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -46,6 +47,7 @@ class Examined:
         languages: of training inputs and outputs, code to share; see `languages.Mix`.
         arms: for each arm that would run: name, seconds at the least, peak_memory_bytes, fits.
         mixture: for each task of the mixture, what training takes of it.
+        budget_minutes: of the task.
     """
 
     findings: tuple[Finding, ...]
@@ -56,6 +58,7 @@ class Examined:
     languages: dict[str, dict[str, float]] = field(default_factory=dict)
     arms: tuple[dict[str, Any], ...] = ()
     mixture: tuple[SourceUse, ...] = ()
+    budget_minutes: float = math.inf
 
     @property
     def ok(self) -> bool:
@@ -149,6 +152,7 @@ def examine(task: Task, prepared: Prepared, reporter: Reporter | None = None) ->
     share = sum(answer for _, answer in drawn_train) / max(1, sum(map(sum, drawn_train)))
     return Examined(
         findings=tuple(findings),
+        budget_minutes=task.budget.minutes,
         tokens=tokens,
         estimate=lora_of(task, prepared, info, tokens["train"], instruction, share),
         sample=_sample(task, prompt, prepared.splits.train),

@@ -140,11 +140,13 @@ def pilot_fits(run: Run, arm: Arm, place: Workplace, exam: Exam, seconds: float)
     fitted: set[int] = set()
     # what was foreseen of the fits so far, and what they took: the rest is foreseen by both
     foreseen = took = 0.0
+    skipped = 0
     with place.reporter.work(f"{arm.name}: {len(pilots)} pilot fits", total) as bar:
         for pilot in pilots:
             needed = pilot.seconds * (took / foreseen if foreseen else 1.0)
             if pilot.seconds and took + needed > seconds:
                 bar.advance(pilot.seconds)
+                skipped += 1
                 continue
             began = time.monotonic()
             failed = refit(
@@ -163,6 +165,11 @@ def pilot_fits(run: Run, arm: Arm, place: Workplace, exam: Exam, seconds: float)
                 failures.append(failed)
             else:
                 fitted.add(pilot.examples)
+    if skipped:
+        place.reporter.say(
+            f"{arm.name}: {len(pilots) - skipped} of {len(pilots)} pilot fits; there was no time "
+            "for the rest."
+        )
     if len(fitted) >= 2:
         return None
     if failures:
@@ -285,7 +292,8 @@ def _said(answer: str, gain: dict[str, Any]) -> str:
     }[answer]
     low, high = (plain(100 * end, signed=True) for end in gain["interval"])
     return (
-        f"{start}: with twice the examples ({gain['examples']:,}) the score would change by about "
+        f"{start}: with twice the examples ({gain['examples']:,}) the score on new questions would "
+        f"change by about "
         f"{plain(100 * gain['difference'], signed=True)} points "
         f"({_LEVEL} interval {low} to {high}); a gain of {plain(100 * gain['worth'])} points or "
         f"more has a probability of "

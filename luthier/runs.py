@@ -241,6 +241,13 @@ class Run:
         with disk_errors(path), path.open("a", encoding="utf-8") as events:
             events.write(line + "\n")
 
+    def spent(self) -> float:
+        """Seconds that earlier calls spent on the run: all of them where it was finished, those of
+        the arms that were done where it was interrupted."""
+        done = [self.arm_record(name) or {} for name in self.finished_arms()]
+        arms = sum(float(record.get("seconds") or 0.0) for record in done)
+        return max(arms, float(self.manifest.get("seconds") or 0.0))
+
     def update_manifest(self, **values: Any) -> None:
         """Set keys of manifest.json."""
         path = self.folder / "manifest.json"

@@ -38,11 +38,12 @@ class FewShot(ZeroShot):
     order = 30
 
     def least_seconds(self, place: Workplace, tests: int) -> float:
-        """As zero-shot, for the test and for every candidate's validation."""
+        """As zero-shot, for the test and for the validation of one set of examples: more are tried
+        as far as there is time."""
         from luthier.arms.planning import answering_seconds
 
         rows = _LABELLED_ROWS if place.labels else _WRITTEN_ROWS
-        return answering_seconds(place, tests + 2 * _DRAWS * min(rows, len(place.validation)))
+        return answering_seconds(place, tests + min(rows, len(place.validation)))
 
     def fit(self, place: Workplace) -> Fit:
         """Try several sets of examples on validation."""
@@ -63,8 +64,8 @@ class FewShot(ZeroShot):
             if spent * (index + 3) / (index + 1) > place.minutes:  # one more, and the test
                 if index + 1 < len(candidates):
                     notes.append(
-                        f"{index + 1} of {len(candidates)} sets of examples were tried, to stay "
-                        "within the budget."
+                        f"Of {len(candidates)} sets of examples {index + 1} "
+                        f"{'was' if index == 0 else 'were'} tried, to stay within the budget."
                     )
                 break
         # among equals the first, which has the fewest examples and so the shortest prompt

@@ -112,6 +112,7 @@ class _OracleAnswerer(Answerer):
         ]
         answers = self.inner.answer(shown, options, progress)
         return [
-            settled(answer, passages, self.least if passages else 0.0)
+            # an upper bound that is shown nothing knows that there is no answer
+            settled(answer, passages, self.least if passages else 1.0)
             for answer, passages in zip(answers, found, strict=True)
         ]

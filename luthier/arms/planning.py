@@ -8,6 +8,9 @@ from luthier.arms.base import ARMS, Arm, Workplace
 from luthier.errors import InputError, did_you_mean
 from luthier.task import Task
 
+#: What a written token costs, in read ones.
+_WRITTEN = 3
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -17,18 +20,27 @@ class Planned:
     why: str
 
 
-def answering_seconds(place: Workplace, answers: int) -> float:
-    """Roughly how long the task's model takes for so many answers on this machine."""
+def answering_seconds(place: Workplace, answers: int, *, shown: float = 0) -> float:
+    """Roughly how long the task's model takes for so many answers on this machine.
+
+    A written token costs about three times a read one: answers are written many at a time (measured
+    on two processors without bfloat16, 2 to 25 tokens an answer; alone it would be ten times).
+
+    Args:
+        place: the arm's.
+        answers: how many.
+        shown: characters that are read with each besides its question, as passages are.
+    """
     from luthier.models.estimate import estimate
     from luthier.models.tuned import describe_any
 
     info = describe_any(place.task.model, base=place.task.folder)
     rate = estimate(info, "prompt").tokens_per_second
     sample = place.train[:50]
-    # four characters a token; written tokens cost about ten times as much as read ones
-    read = sum(len(e.input) for e in sample) / 4 / len(sample)
+    # four characters a token, and a few that end an answer
+    read = (sum(len(e.input) for e in sample) / len(sample) + shown) / 4
     written = sum(len(e.output) for e in sample) / 4 / len(sample) + 4
-    return answers * (read + 10 * written) / rate
+    return answers * (read + _WRITTEN * written) / rate
 
 
 def choose_arms(task: Task) -> tuple[list[Planned], list[Planned]]:

@@ -55,9 +55,9 @@ class Rag(Arm):
         """Reading three passages for every answer, and for a dozen tries on validation."""
         from luthier.arms.planning import answering_seconds
 
-        reading = 1 + 3 * place.task.retrieval.size / max(1, _input_length(place))
         rows = min(ROWS, len(place.validation))
-        return float(reading * answering_seconds(place, tests + 4 * rows))
+        shown = _PASSAGES[0] * place.task.retrieval.size
+        return answering_seconds(place, tests + 4 * rows, shown=shown)
 
     def fit(self, place: Workplace) -> Fit:
         """Index the documents, and choose on validation how they are searched and shown."""
@@ -220,8 +220,3 @@ def _best_of(
 
 def _with(reader: Reader, **changes: Any) -> Reader:
     return Reader(**{**reader.to_dict(), **changes})
-
-
-def _input_length(place: Workplace) -> float:
-    sample = place.train[:50]
-    return sum(len(e.input) for e in sample) / max(1, len(sample))

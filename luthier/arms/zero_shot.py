@@ -26,7 +26,9 @@ class ZeroShot(Arm):
         """From the tokens that must be read and written."""
         from luthier.arms.planning import answering_seconds
 
-        return answering_seconds(place, tests + min(_VALIDATION_ROWS, len(place.validation)))
+        # how an answer is read is only a choice where there are labels
+        rows = min(_VALIDATION_ROWS, len(place.validation)) if place.labels else 0
+        return answering_seconds(place, tests + rows)
 
     def fit(self, place: Workplace) -> Fit:
         """Choose how the answer is read."""

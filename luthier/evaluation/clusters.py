@@ -20,6 +20,8 @@ def clusters_of(test: Sequence[Example]) -> tuple[list[str] | None, list[str]]:
     found = len(set(clusters))
     if found >= _FEWEST_GROUPS:
         return clusters, []
+    if found == len(clusters):  # no two rows belong together: there are few rows, not few groups
+        return None, []
     return None, [
         f"The {len(test)} test rows come from only {found} group{'s' * (found != 1)}. The "
         "intervals treat them as independent and are too narrow: test on rows of more groups."

@@ -112,9 +112,11 @@ class LearningCurve:
                 this kind; with it the gains are those on new questions, not on this test alone.
             seed: of the noise.
         """
-        gained = self.expected(examples) - self.expected(self.sizes[-1])
+        now = self.expected(self.sizes[-1])
         rng = np.random.default_rng([seed, examples, 1])
-        return np.asarray(gained + row_error * rng.standard_normal(len(gained)), dtype=np.float64)
+        drawn = self.expected(examples) - now + row_error * rng.standard_normal(len(now))
+        # however the questions are drawn, no score is above 1
+        return np.asarray(np.minimum(drawn, 1 - now), dtype=np.float64)
 
     def needed(self, score: float, *, most: float) -> tuple[float, float, float]:
         """How many examples the expected score takes to reach `score`: median and 90 % interval.

@@ -59,9 +59,12 @@ def retrieval(rows: Sequence[Mapping[str, Any]], gold: Sequence[str | None]) -> 
     Returns:
         "search": of answerable rows whose document is known, {"n", "recall@1", "recall@3",
         "recall@k", "mrr", "ndcg", "context_precision", "k"} or None; "faults": {"wrong",
-        "retriever", "reader"}: answerable rows that were answered wrongly, and of those the ones
-        whose document was not shown, and the others; "citations": {"given", "precision",
-        "recall"}; "faithfulness": mean support of the answers given; "abstention": {"abstained",
+        "retriever", "withheld", "reader"}: answerable rows that were answered wrongly, and of those
+        the ones whose document was not shown, the ones whose answer was not let pass for want of
+        support, and the others; "citations": {"given", "precision", "answers", "recall"}: how many
+        were given, in answers to questions without an answer too, where none can be right, and how
+        many answers were given to questions that have one; "faithfulness": mean support of the
+        answers given; "abstention": {"abstained",
         "unanswerable", "precision", "recall"}. What cannot be told is None.
     """
     answerable = [not abstains(str(row["reference"])) for row in rows]
@@ -72,12 +75,18 @@ def retrieval(rows: Sequence[Mapping[str, Any]], gold: Sequence[str | None]) -> 
     # several pieces of the right document are one right document, found where the first stands
     first = [[hit and not any(hits[:at]) for at, hit in enumerate(hits)] for hits in ranked]
     wrong = [
-        any(hits)
+        "retriever" if not any(hits) else "withheld" if row.get("unsupported") else "reader"
         for (row, _), hits in zip(known, ranked, strict=True)
         if float(row["score"]) < RIGHT
     ]
     given = [row for row in rows if not row["abstained"]]
     cited = [(c["document"] == name) for row, name in known for c in row["citations"]]
+    cited += [
+        False
+        for row, yes in zip(rows, answerable, strict=True)
+        if not yes
+        for _ in row["citations"]
+    ]
     reached = [
         any(c["document"] == name for c in row["citations"])
         for row, name in known
@@ -101,14 +110,14 @@ def retrieval(rows: Sequence[Mapping[str, Any]], gold: Sequence[str | None]) -> 
         else None,
         "faults": {
             "wrong": len(wrong),
-            "retriever": sum(not shown for shown in wrong),
-            "reader": sum(wrong),
+            **{who: wrong.count(who) for who in ("retriever", "withheld", "reader")},
         }
         if ranked
         else None,
         "citations": {
             "given": len(cited),
             "precision": _mean(cited),
+            "answers": len(reached),
             "recall": _mean(reached),
         }
         if ranked

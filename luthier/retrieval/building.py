@@ -6,7 +6,7 @@ replaced, and on `update` what is gone is removed. How a change is written is `w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from luthier.data.refused import Refused
 from luthier.errors import InputError
 from luthier.progress import Reporter
 from luthier.retrieval.chunks import Chunking
-from luthier.retrieval.documents import documents_in, read_labels
+from luthier.retrieval.documents import NoDocumentError, Reading, documents_in, read_labels
 from luthier.retrieval.index import ENCODER, Index, needs_lancedb
 from luthier.retrieval.manifest import Manifest, Where, read_manifest
 from luthier.retrieval.older import opened_by
@@ -78,11 +78,12 @@ def build(
             sources=[str((base / source).resolve()) for source in sources],
             labels=str(labels.resolve()) if labels else None,
         )
-        found = documents_in(
-            sources, base, labels=read_labels(labels) if labels else (), refused=refused
-        )
+        said, reading = read_labels(labels) if labels else [], Reading()
+        found = documents_in(sources, base, labels=said, refused=refused, reading=reading)
         writer = Writer(place, turn, store, manifest, encoder_of, reporter or Reporter())
-        return writer.write("build", found, {}, refused or Refused())
+        done = writer.write("build", found, {}, refused or Refused(), reading=reading)
+        done.notes += [*_unmatched(said, reading), *_closed(store)]
+        return done
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,24 @@ def restore(where: Where, version: int, *, reopen: bool = False) -> Written:
         return Written(change, Refused())
 
 
+def _unmatched(labels: Sequence[tuple[str, Mapping[str, Any]]], reading: Reading) -> list[str]:
+    """That labels are for nothing: a pattern with a slip in it leaves documents open."""
+    return [
+        f"The label {pattern!r} fits no document."
+        for pattern, _ in labels
+        if pattern not in reading.patterns
+    ]
+
+
+def _closed(store: Store) -> list[str]:
+    """How many documents are not for everybody, where there are any."""
+    closed = store.closed()
+    if not closed:
+        return []
+    verb = "document is" if closed == 1 else "documents are"
+    return [f"{closed:,} {verb} read by some groups alone (`luthier index list`)."]
+
+
 def _change(
     where: Where,
     action: str,
@@ -222,13 +241,19 @@ def _change(
         # as it is now: another writer may have ended a moment ago
         manifest = read_manifest(place)
         wish.must_be(manifest, place)
-        labels = read_labels(Path(manifest.labels)) if manifest.labels else ()
+        labels = read_labels(Path(manifest.labels)) if manifest.labels else []
         if labels and action == "update":
             must_keep_names(wanted, manifest.sources, place)
         # ids are paths below what was indexed, so the sources are named as they were
         before = manifest.sources if action == "add" else ()
+        reading = Reading()
         found = documents_in(
-            wanted or manifest.sources, Path("/"), before=before, labels=labels, refused=refused
+            wanted or manifest.sources,
+            Path("/"),
+            before=before,
+            labels=labels,
+            refused=refused,
+            reading=reading,
         )
         store = Store(place)
         # what a killed writer left behind is taken back first
@@ -241,8 +266,18 @@ def _change(
             sources = outer([*manifest.sources, *wanted], kept=manifest.sources)
         manifest = manifest.model_copy(update={"sources": sources})
         writer = Writer(place, turn, store, manifest, loaded, reporter or Reporter())
-        sync = action == "update"
-        done = writer.write(action, found, known, refused or Refused(), sync=sync)
+        try:
+            done = writer.write(action, found, known, refused or Refused(), reading=reading)
+        except NoDocumentError as error:
+            raise InputError(
+                f"{error.message} {place} stays as it is, and goes on answering from its "
+                f"{len(known)} documents.",
+                fix="If it is all gone for good: `luthier index remove` takes documents out.",
+            ) from None
+        if action == "update":
+            done.notes += _unmatched(labels, reading)
+        if done.changed:
+            done.notes += _closed(store)
         if double:
             done.notes.append(told_of(double, place, store.hashes()))
         return done

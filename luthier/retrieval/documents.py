@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import fnmatch
+import json
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +22,11 @@ from luthier.retrieval.sanitise import plain_text
 #: Larger files are refused: a document of this size is an archive.
 MOST_BYTES = 64 << 20
 #: Keys of a document that say who may read it and when it holds; all others are metadata.
-ACCESS, FROM, TO = "access", "valid_from", "valid_to"
+ACCESS, FROM, TO = LABELS = "access", "valid_from", "valid_to"
+
+
+class NoDocumentError(InputError):
+    """A source that holds none."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +75,47 @@ class Found:
         path: on this machine.
         name: the id that it has as a document.
         shown: for messages.
+        refused: takes a row that cannot be read; None: it is an error.
+        unread: the ids of such rows, as far as they have one.
     """
 
     path: Path
     name: str
     shown: str
+    refused: Refused | None = None
+    unread: set[str] = field(default_factory=set, compare=False)
+
+
+@dataclass
+class Reading:
+    """What was read of the sources, for who has to know what is gone.
+
+    Attributes:
+        files: names of the files that were read to their end.
+        unread: ids of files and rows that were there and could not be read: not gone.
+        patterns: of labels, those that matched a document.
+    """
+
+    files: set[str] = field(default_factory=set)
+    unread: set[str] = field(default_factory=set)
+    patterns: set[str] = field(default_factory=set)
+
+    def spares(self, name: str) -> bool:
+        """Whether a document that was not met may still be there."""
+        return not self.unread.isdisjoint(own_and_file(name))
+
+    def lacks(self, name: str) -> bool:
+        """Whether a document that was not met is of a file that was read, and so is gone."""
+        return not self.files.isdisjoint(own_and_file(name)) and not self.spares(name)
+
+
+def own_and_file(name: str) -> Iterator[str]:
+    """The id of a document, and what the file that it is a row of may be called: FILE#ID, where
+    both may have "#" in them."""
+    yield name
+    for place, letter in enumerate(name):
+        if letter == "#":
+            yield name[:place]
 
 
 #: By file ending: a file's documents. Texts are made plain, and labels read, by `documents_in`.
@@ -88,6 +131,7 @@ def documents_in(
     before: Sequence[str] = (),
     labels: Sequence[tuple[str, Mapping[str, Any]]] = (),
     refused: Refused | None = None,
+    reading: Reading | None = None,
 ) -> Iterator[Document]:
     """The documents of files and folders, in the order of their names.
 
@@ -100,12 +144,14 @@ def documents_in(
         before: sources that were read earlier, by which files that they hold are called.
         labels: (pattern of an id, what is so labelled): see `read_labels`. Later ones win.
         refused: takes files and rows that cannot be read; None: the first of them is an error.
+        reading: learns what was read.
 
     Raises:
         InputError: a source is missing or holds no document; two documents have one id; a file
             cannot be read.
     """
     seen: dict[str, str] = {}
+    reading = Reading() if reading is None else reading
     earlier = [(base / one).resolve() for one in before]
     here = [(base / one).resolve() for one in sources]
     for place, source in enumerate(sources):
@@ -115,11 +161,16 @@ def documents_in(
                 count += 1  # it was read with that
                 continue
             names = (name_below(root, file.path) for root in earlier)
-            found = replace(file, name=next(filter(None, names), file.name))
+            found = replace(
+                file,
+                name=next(filter(None, names), file.name),
+                refused=refused,
+                unread=reading.unread,
+            )
             try:
                 for document in _read(found):
                     count += 1
-                    labelled = _labelled(document, labels)
+                    labelled = _labelled(document, labels, reading.patterns)
                     if labelled.id in seen:
                         raise InputError(
                             f"{found.shown} and {seen[labelled.id]} are both called "
@@ -128,12 +179,14 @@ def documents_in(
                         )
                     seen[labelled.id] = found.shown
                     yield labelled
+                reading.files.add(found.name)
             except InputError as error:
                 if refused is None:
                     raise
+                reading.unread.add(found.name)
                 refused.add(found.shown, error)
         if not count and (refused is None or not refused.count):
-            raise InputError(
+            raise NoDocumentError(
                 f"{source} holds no document.",
                 fix=f"Known endings: {', '.join(KINDS.names())}.",
             )
@@ -179,7 +232,12 @@ def labelled(document: Document, said: Mapping[str, Any], where: str) -> Documen
     Raises:
         InputError: a date that is none, or groups that are no list of names.
     """
-    known = {key: value for key, value in said.items() if value not in (None, "")}
+    # "Access" is a label too: passed over, it would leave a document open to everybody
+    known = {
+        key.strip().lower() if key.strip().lower() in LABELS else key: value
+        for key, value in said.items()
+        if value not in (None, "")
+    }
     if not known:
         return document
     changes: dict[str, Any] = {}
@@ -207,8 +265,8 @@ def _files(source: str, base: Path) -> Iterator[Found]:
         below = file.relative_to(path)
         if any(part.startswith(".") for part in below.parts) or not file.is_file():
             continue
-        # a link may lead anywhere on the machine
-        if not file.resolve().is_relative_to(path):
+        # a link may lead anywhere on the machine, and one to a file of the folder is that file
+        if file.is_symlink() or not file.resolve().is_relative_to(path):
             continue
         if file.suffix.lower().lstrip(".") in KINDS.names():
             yield Found(file, below.as_posix(), f"{source.rstrip('/')}/{below.as_posix()}")
@@ -226,6 +284,8 @@ def _read(found: Found) -> Iterator[Document]:
             f"{found.shown} has {size >> 20} MB; a document may have {MOST_BYTES >> 20}.",
             fix="Split it.",
         )
+    if not size:
+        return
     for document in KINDS.get(ending)(found):
         if not document.text.strip():
             continue
@@ -239,14 +299,25 @@ def _read(found: Found) -> Iterator[Document]:
         yield document
 
 
-def _labelled(document: Document, labels: Sequence[tuple[str, Mapping[str, Any]]]) -> Document:
+def _labelled(
+    document: Document, labels: Sequence[tuple[str, Mapping[str, Any]]], matched: set[str]
+) -> Document:
     for pattern, said in labels:
-        if fnmatch.fnmatchcase(document.id, pattern):
+        # "ä" is one letter or two, by who wrote it
+        if fnmatch.fnmatchcase(_composed(document.id), _composed(pattern)):
+            matched.add(pattern)
             document = labelled(document, said, pattern)
     return document
 
 
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
 def _groups(value: Any, where: str) -> tuple[str, ...]:
+    if isinstance(value, str) and value.strip().startswith("["):  # a list in a cell of a table
+        with contextlib.suppress(ValueError):
+            value = json.loads(value)
     names = value.split(",") if isinstance(value, str) else value
     if not isinstance(names, list | tuple) or not all(isinstance(n, str) for n in names):
         raise InputError(f"{where}: `access` is a list of groups, not {value!r}.")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import sys
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -31,6 +32,10 @@ _HIDING = re.compile(
     r"|(?:left|top|text-indent)\s*:\s*-\d{3,}|clip\s*:\s*rect\(\s*0",
     re.IGNORECASE,
 )
+#: Of these, what closed menus and dialogs have, which are on most pages.
+_CLOSED = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
+#: Characters that such a page says to screen readers alone ("Skip to the content").
+_ASIDE = 40
 #: Letters of the page's own colour; seen where an element sets its ground itself.
 _WHITE = re.compile(
     r"(?:^|[;{\s])color\s*:\s*(?:white|#fff(?:fff)?|transparent|rgb\(\s*255\s*,\s*255\s*,\s*255\s*\)"
@@ -56,8 +61,9 @@ class Page:
         text: lines as they follow one another.
         headings: (offset, level from 1, text).
         title: of the page.
-        left_out: elements with text that no reader sees.
-        unseen: texts of comments and attributes.
+        left_out: elements with a text that is put where no reader sees it, other than what is
+            closed until somebody opens it.
+        unseen: texts of comments, attributes and elements that no reader sees.
     """
 
     text: str = ""
@@ -112,8 +118,11 @@ def page_of(raw: str) -> Page:
         named = (str(attributes[key]) for key in ("alt", "title") if key in attributes)
         page.unseen += [text[:_LOOKED_AT] for text in named]
         white = not (dark or grounded) and _WHITE.search(style)
-        if white or _hidden(node, style, hiding):
-            page.left_out += _says_something(node)
+        way = "strange" if white else _hidden(node, style, hiding)
+        if way:
+            said = _short_text(node, _LOOKED_AT)
+            page.left_out += way == "strange" and len(said.strip()) > _ASIDE
+            page.unseen.append(said)
             continue
         if name in _BLOCKS:
             _newline(pieces, add)
@@ -130,19 +139,15 @@ def page_of(raw: str) -> Page:
     return page
 
 
-def _says_something(node: Any) -> bool:
-    return any(text.strip() for text in node.strings)
-
-
-def _short_text(node: Any) -> str:
+def _short_text(node: Any, most: int = _LONGEST_HEADING) -> str:
     """The beginning of an element's text: headings within headings would repeat all of theirs."""
     held, length = [], 0
     for text in node.strings:
         held.append(text)
         length += len(text)
-        if length > _LONGEST_HEADING:
+        if length > most:
             break
-    return " ".join(held)[:_LONGEST_HEADING]
+    return " ".join(held)[:most]
 
 
 def _newline(pieces: list[str], add: Any) -> None:
@@ -150,34 +155,43 @@ def _newline(pieces: list[str], add: Any) -> None:
         add("\n")
 
 
-def _hidden(node: Any, style: str, hiding: frozenset[str]) -> bool:
+def _hidden(node: Any, style: str, hiding: Mapping[str, str]) -> str:
+    """How an element is kept from people: "closed", "strange", or ""."""
     if node.attrs is None:
-        return False
+        return ""
     if hiding:
         classes = node.attrs.get("class") or []
         names = {node.name, *(f".{one}" for one in classes), f"#{node.attrs.get('id')}"}
-        if names & hiding or {f"{node.name}{one}" for one in names} & hiding:
-            return True
-    return (
-        "hidden" in node.attrs
-        or str(node.attrs.get("aria-hidden", "")).lower() == "true"
-        or bool(_HIDING.search(style))
-    )
+        names |= {f"{node.name}{one}" for one in names}
+        ways = {hiding[name] for name in names if name in hiding}
+        if ways:
+            return "strange" if "strange" in ways else "closed"
+    if way := _way(style):
+        return way
+    aside = str(node.attrs.get("aria-hidden", "")).lower() == "true"
+    return "closed" if aside or "hidden" in node.attrs else ""
 
 
-def _hiding(soup: Any) -> frozenset[str]:
-    """The classes, ids and elements that the page's own style sheets keep from people."""
-    found: set[str] = set()
+def _way(style: str) -> str:
+    if not _HIDING.search(style):
+        return ""
+    return "strange" if _HIDING.search(_CLOSED.sub("", style)) else "closed"
+
+
+def _hiding(soup: Any) -> dict[str, str]:
+    """The classes, ids and elements that the page's own style sheets keep from people, and how."""
+    found: dict[str, str] = {}
     for sheet in soup.find_all("style"):
         rules = _AT_RULE.sub(" ", str(sheet.string or "")[:_SHEET])
         for names, said in _RULE.findall(rules):
             white = _WHITE.search(said) and not _GROUND.search(said)
-            if not (_HIDING.search(said) or white):
+            way = "strange" if white else _way(said)
+            if not way:
                 continue
             for name in names.split(","):
                 if _SIMPLE.fullmatch(name.strip()) and name.strip() not in ("html", "body"):
-                    found.add(name.strip())
-    return frozenset(found)
+                    found[name.strip()] = "strange" if white else way
+    return found
 
 
 def main() -> None:

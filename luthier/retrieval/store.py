@@ -157,6 +157,12 @@ class Store:
         held = self._columns(["id", "hash"])
         return dict(zip(held["id"].to_pylist(), held["hash"].to_pylist(), strict=True))
 
+    def closed(self) -> int:
+        """How many documents are read by some groups alone."""
+        return sum(
+            EVERYBODY not in groups for groups in self._columns(["access"])["access"].to_pylist()
+        )
+
     def listed(self) -> list[dict[str, Any]]:
         """Every document without its text, by id."""
         columns = [field.name for field in _document_schema() if field.name != "text"]

@@ -18,7 +18,7 @@ from luthier.errors import RunError
 from luthier.files import hash_of
 from luthier.progress import Reporter
 from luthier.retrieval.chunks import Chunk, Chunking, chunks_of
-from luthier.retrieval.documents import Document
+from luthier.retrieval.documents import Document, Reading
 from luthier.retrieval.hostile import suspicions
 from luthier.retrieval.manifest import Change, Manifest, must_fit, write_manifest
 from luthier.retrieval.places import Place, Turn
@@ -117,9 +117,17 @@ class Writer:
         known: dict[str, str],
         refused: Refused,
         *,
-        sync: bool = False,
+        reading: Reading,
     ) -> Written:
-        """Bring the tables to what the documents are, and name the new version."""
+        """Bring the tables to what the documents are, and name the new version.
+
+        Args:
+            action: "build", "add" or "update", which also removes what is gone.
+            documents: all there are of the sources.
+            known: hash of each document that the index has.
+            refused: what could not be read.
+            reading: which files were read, once `documents` is at its end.
+        """
         counts = {"added": 0, "updated": 0, "removed": 0, "unchanged": 0}
         seen: set[str] = set()
         held: list[Document] = []
@@ -140,13 +148,16 @@ class Writer:
                     self._flush(held, rows, known)
                     held, rows = [], []
             self._flush(held, rows, known)
-        if sync:
-            # what could not be read this time is not gone
-            gone = set(known) - seen if not refused.count else set()
-            if gone:
-                self.turn.still()
-                self.store.remove(gone)
-                counts["removed"] = len(gone)
+        # what could not be read this time is not gone; of a table that is added again, rows may be
+        missing = set(known) - seen
+        if action == "update":
+            gone = {name for name in missing if not reading.spares(name)}
+        else:
+            gone = {name for name in missing if reading.lacks(name)}
+        if gone:
+            self.turn.still()
+            self.store.remove(gone)
+            counts["removed"] = len(gone)
         if action != "build" and not (counts["added"] or counts["updated"] or counts["removed"]):
             write_manifest(self.turn, self.manifest)  # its sources may be others
             return Written(self.manifest.now, refused, changed=False)

@@ -63,7 +63,7 @@ def run(
                 fix="Mend them, or go on all the same with --yes.",
             )
 
-    names = [name.strip() for name in arms.split(",") if name.strip()] if arms else None
+    names = None if arms is None else [name.strip() for name in arms.split(",") if name.strip()]
     try:
         done = compare(
             task,

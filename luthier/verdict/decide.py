@@ -246,7 +246,7 @@ def _undecided(
         reasons.append(
             f"{pair.first} against {pair.second}: {wording.signed(pair.difference)} points of "
             f"{title} (95 % interval {wording.interval_of_difference(pair.interval)}); the lower "
-            f"end would have to lie above -{wording.points(success.margin)}"
+            f"end would have to lie above {wording.signed(-success.margin)}"
         )
     reasons.append(_meanwhile(leader, standings, floors, title))
     outs = [out for standing in standings for out in standing.outs]

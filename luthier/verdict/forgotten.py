@@ -49,12 +49,23 @@ def forgotten(evidence: Evidence) -> Forgotten | None:
     read = any(_held(arm, "bits_per_byte") for arm in measured)
     lines = [_line(evidence, arm, read) for arm in arms if arm in measured or arm in open_]
     heads = ("Drop, points", "95 % interval", *(("Bits per byte of text",) if read else ()))
-    names = listed([arm.name for arm in still]) if still else ""
+    # an encoder of its own that gives labels and nothing else has been trained, but not the model
+    apart = [arm for arm in still if (number(arm.cost("trained_parameters")) or 0) > 0]
+    kept = [arm for arm in still if arm not in apart]
+    said = []
+    if kept:
+        names = listed([arm.name for arm in kept])
+        said.append(f"Weights unchanged, so nothing can be forgotten: {names}.")
+    if apart:
+        names = listed([arm.name for arm in apart])
+        said.append(
+            f"The language model is untouched; what is trained gives labels alone: {names}."
+        )
     return Forgotten(
         plot=_plot(evidence, measured),
         table=Table("General ability lost by training", heads, tuple(lines)) if lines else None,
         areas=_areas(measured),
-        unchanged=f"Weights unchanged, so nothing can be forgotten: {names}." if still else "",
+        unchanged=" ".join(said),
     )
 
 

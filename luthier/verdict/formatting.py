@@ -120,6 +120,8 @@ def p_value(value: Any) -> str:
 
 def figure(value: float) -> str:
     """A number of unknown size to three significant figures: 3.2104 -> "3.21"."""
+    if not math.isfinite(value):
+        return DASH
     if value == int(value) and abs(value) < 1e6:
         return plain(value, 0)
     return f"{value:#.3g}".rstrip(".").replace("-", MINUS)

@@ -25,6 +25,7 @@ from luthier.verdict.formatting import (
     memory,
     number,
     plural,
+    seconds,
     words,
 )
 from luthier.verdict.learning import learning_panel, missing_curves
@@ -124,6 +125,7 @@ def render(evidence: Evidence) -> str:
             labels_left_out=labels_left_out,
             manifest_notes=texts(evidence.manifest.get("notes")),
             problems=evidence.problems,
+            folder=_folder_name(evidence),
             commands=_commands(evidence),
             versions=_versions(evidence),
             machine=_machine(evidence),
@@ -165,9 +167,20 @@ def _facts(evidence: Evidence, metric: str) -> list[tuple[str, str]]:
         ("metric", metric),
         ("test", plural(int(n_test), "row") if n_test is not None else ""),
         ("seed", text(verdict.get("seed", evidence.manifest.get("seed")))),
+        ("time", _time(evidence)),
         ("model", text(mapping(evidence.manifest.get("model")).get("name"))),
     ]
     return [(name, value or DASH) for name, value in facts]
+
+
+def _time(evidence: Evidence) -> str:
+    """What the run took, of its budget; "" where that is not known."""
+    taken = number(evidence.manifest.get("seconds"))
+    if taken is None:
+        return ""
+    budget = number(mapping(evidence.task.get("budget")).get("minutes"))
+    of = f" (budget: {budget:g} min)" if budget is not None else ""
+    return f"{seconds(taken)}{of}"
 
 
 def _commands(evidence: Evidence) -> list[tuple[str, str]]:
@@ -194,7 +207,7 @@ def _commands(evidence: Evidence) -> list[tuple[str, str]]:
 
 
 def _pinned(evidence: Evidence) -> str:
-    """The command that installs the versions the run was made with, or ""."""
+    """The command that installs the versions of libraries the run was made with, or ""."""
     # "2.13.0+cpu" names a build, which no index has under that name
     versions = {
         text(name): text(version).partition("+")[0]
@@ -203,9 +216,7 @@ def _pinned(evidence: Evidence) -> str:
     }
     if not versions:
         return ""
-    own = text(evidence.manifest.get("luthier"))
-    wanted = ([f"luthier=={own}"] if own else []) + [f"{n}=={v}" for n, v in versions.items()]
-    return shlex.join(["pip", "install", *wanted])
+    return shlex.join(["pip", "install", *(f"{n}=={v}" for n, v in versions.items())])
 
 
 def _folder_name(evidence: Evidence) -> str:

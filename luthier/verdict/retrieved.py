@@ -43,20 +43,27 @@ def retrieved(evidence: Evidence) -> Retrieved | None:
             found.append(line_of(evidence, arm, *cells))
         wrong = number(faults.get("wrong"))
         if wrong and arm.result.get("ceiling") is not True:
-            missed = int(number(faults.get("retriever")) or 0)
+            missed, held_back, read = (
+                int(number(faults.get(who)) or 0) for who in ("retriever", "withheld", "reader")
+            )
+            between = ""
+            if held_back:
+                verb = "was" if held_back == 1 else "were"
+                between = f" {held_back} {verb} not let pass for want of support,"
             said.append(
                 f"{arm.name}: of {wrong:.0f} wrong answers to questions that have one, {missed} "
-                f"had not been shown the right document (the search's fault), and "
-                f"{int(number(faults.get('reader')) or 0)} had (the reader's)."
+                f"had not been shown the right document (the search's fault),{between} and "
+                f"{read} had (the reader's)."
             )
         answers.append(
             line_of(
                 evidence,
                 arm,
                 Cell(_of(faults.get("retriever"), wrong)),
+                Cell(_of(faults.get("withheld"), wrong)),
                 Cell(_of(faults.get("reader"), wrong)),
-                Cell(percent(cited.get("precision"))),
-                Cell(percent(cited.get("recall"))),
+                Cell(percent(cited.get("precision")), _counted(cited.get("given"))),
+                Cell(percent(cited.get("recall")), _counted(cited.get("answers"))),
                 Cell(percent(values.get("faithfulness"))),
                 Cell(percent(silent.get("precision")), _counted(silent.get("abstained"))),
                 Cell(percent(silent.get("recall")), _counted(silent.get("unanswerable"))),
@@ -79,6 +86,7 @@ _SEARCH = {
 }
 _ANSWERS = (
     "Search's faults",
+    "Not let pass",
     "Reader's faults",
     "Citation precision",
     "Citation recall",

@@ -17,6 +17,8 @@ from luthier.verdict.compare import LEVEL, Compared, Comparison, Pair
 
 #: Training is paid for once; it is shared out among this many answers.
 ANSWERS = 10_000
+#: Of a test, in all, where it is said how many more rows would decide.
+_FEWEST_ROWS = 30
 #: Chance that the rows asked for will tell, and that a detectable effect shows.
 POWER = 0.8
 
@@ -97,6 +99,8 @@ def constraints(arm: Compared, success: Success) -> tuple[list[str], list[str]]:
             violated.append(f"{arm.name} forgets too much: {said}")
         elif drop > limit:
             remarks.append(f"{arm.name} may forget too much, which is not certain: {said}")
+        elif high > limit:
+            remarks.append(f"{arm.name} is not shown to keep what it knew: {said}")
     return violated, remarks
 
 
@@ -161,14 +165,15 @@ def stand(
 def rows_for(comparison: Comparison, half: float, gap: float, level: float = LEVEL) -> float:
     """More rows at which an interval with this half width now leaves `gap` behind, power 80 %.
 
-    Half widths go with 1 / sqrt(rows). The half width must shrink to gap z / (z + z_power), so
-    that the sampling error of the estimate itself is allowed for.
+    Half widths go with 1 / sqrt(rows), which nothing can be foretold by from a handful of rows: at
+    least so many are asked for that the test has thirty. The half width must shrink to
+    gap z / (z + z_power), so that the sampling error of the estimate itself is allowed for.
     """
     if gap <= 0:
         return math.inf
     z = statistics.quantile_of_normal(0.5 + level / 2)
     factor = half / gap * (1 + statistics.quantile_of_normal(POWER) / z)
-    return max(1.0, comparison.n * (factor * factor - 1))
+    return max(1.0, comparison.n * (factor * factor - 1), _FEWEST_ROWS - comparison.n)
 
 
 def rows_to_tell(comparison: Comparison, pair: Pair, margin: float) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -25,6 +27,9 @@ from luthier.verdict.formatting import (
     seconds,
 )
 from luthier.verdict.plots import Dot, dot_and_whisker
+
+#: Nobody asks so often.
+_MOST_ROUNDED = 1e15
 
 
 @dataclass(frozen=True)
@@ -257,8 +262,18 @@ def break_even(focus: Arm, other: Arm) -> str:
     found = costs.break_even(own, theirs)
     if found.answers is None:
         return found.when
-    rounded = f"{float(f'{found.answers:.3g}'):,.0f}"
-    return f"from {rounded} answers on" if found.when == "from" else f"up to {rounded} answers"
+    if found.when == "from":
+        return f"from {to_three_digits(found.answers, math.ceil)} answers on"
+    return f"up to {to_three_digits(found.answers, math.floor)} answers"
+
+
+def to_three_digits(answers: float, rounded: Callable[[float], int]) -> str:
+    """A number of answers in three digits, rounded to the side where what is said of it holds."""
+    if answers > _MOST_ROUNDED:
+        return f"{answers:.3g}"
+    unit = 10 ** max(0, math.floor(math.log10(max(answers, 1.0))) - 2)
+    # a hair of a unit is an error of floating point
+    return f"{rounded(round(answers / unit, 9)) * int(unit):,}"
 
 
 def spending_of(arm: Arm, prices: Prices | None = None) -> costs.Spending | None:

@@ -140,4 +140,4 @@ def test_rows_of_several_turns_are_passed_over(tiny_model: Path, tmp_path: Path)
 def test_no_time_for_more_sets_is_said(tiny_model: Path, tmp_path: Path) -> None:
     fit = FewShot().fit(workplace(tiny_model, tmp_path, minutes=1e-9))
     assert len(fit.choices[0].options) == 1
-    assert "1 of 4 sets of examples were tried, to stay within the budget." in fit.notes
+    assert "Of 4 sets of examples 1 was tried, to stay within the budget." in fit.notes

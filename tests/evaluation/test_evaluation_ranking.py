@@ -69,8 +69,14 @@ def test_faults_citations_and_abstentions() -> None:
         "ndcg": pytest.approx((1 + 1 + 0 + 1 / math.log2(3)) / 4),
         "context_precision": pytest.approx((1 + 1 + 0 + 0.5) / 4),
     }
-    assert found["faults"] == {"wrong": 2, "retriever": 1, "reader": 1}
-    assert found["citations"] == {"given": 2, "precision": 0.5, "recall": pytest.approx(1 / 3)}
+    assert found["faults"] == {"wrong": 2, "retriever": 1, "withheld": 0, "reader": 1}
+    # one citation of three points to the right document; that of an answer to nothing cannot
+    assert found["citations"] == {
+        "given": 3,
+        "precision": pytest.approx(1 / 3),
+        "answers": 3,
+        "recall": pytest.approx(1 / 3),
+    }
     assert found["faithfulness"] == pytest.approx((1 + 1 + 0.5 + 1) / 4)
     assert found["abstention"] == {
         "abstained": 2,
@@ -78,6 +84,13 @@ def test_faults_citations_and_abstentions() -> None:
         "precision": 0.5,
         "recall": 0.5,
     }
+
+
+def test_an_answer_that_was_not_let_pass_is_no_fault_of_the_reader() -> None:
+    held_back = {**row("x", 0.0, "ab"), "abstained": True, "unsupported": "x, as the text says"}
+    not_shown = {**held_back, "passages": [{"document": "c"}]}
+    found = retrieval([held_back, not_shown, row("x", 0.0, "ab", "b")], ["a", "a", "a"])
+    assert found["faults"] == {"wrong": 3, "retriever": 1, "withheld": 1, "reader": 1}
 
 
 def test_without_known_documents() -> None:

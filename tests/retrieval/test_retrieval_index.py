@@ -222,9 +222,10 @@ def test_second_ids_of_an_older_index_are_told_and_taken_out(home: Path) -> None
 
     (home / "docs" / "new.txt").write_text("Bikes stand in the yard.")
     done = building.add(home / "index", [str(home / "docs" / "new.txt")], loaded=encoder)
-    assert "luthier index update" in done.notes[0] and "pay.md" in done.notes[0]
+    assert any("luthier index update" in note and "pay.md" in note for note in done.notes)
     done = building.update(home / "index", loaded=encoder)
-    assert done.change.removed == 1 and "were taken out: pay.md" in done.notes[0]
+    assert done.change.removed == 1
+    assert any("were taken out: pay.md" in note for note in done.notes)
     index.refresh()
     assert "pay.md" not in index.ids() and "hr/pay.md" in index.ids()
     assert read_manifest(home / "index").sources == [str(home / "docs")]

@@ -180,7 +180,7 @@ def test_the_commands_repeat_the_run(run: Path) -> None:
     assert ["luthier", "compare", "my run", "my run-again"] in words
     assert ["luthier", "report", "my run"] in words
     pinned = next(line for line in words if line[:2] == ["pip", "install"])
-    assert f"luthier=={manifest['luthier']}" in pinned
+    assert not [word for word in pinned if word.startswith("luthier")]  # on no index
     assert not [word for word in pinned if "+" in word or word.startswith("python")]
 
 

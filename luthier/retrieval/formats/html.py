@@ -30,9 +30,11 @@ def html(found: Found) -> Iterator[Document]:
             raise InputError(f"{found.shown} cannot be read as HTML: {error}.") from None
     _, hidden = made_plain(raw)
     if page.left_out:
-        hidden = (*hidden, f"hidden: {page.left_out} elements that no reader sees (taken out)")
+        times = f"{page.left_out} time{'s' * (page.left_out != 1)}"
+        hidden = (*hidden, f"hidden: text put where no reader sees it (taken out {times})")
+    # closed menus and dialogs are on most pages: these matter by what they say
     if any(suspicions(text) for text in page.unseen):
-        hidden = (*hidden, "hidden: an instruction in a comment or attribute (taken out)")
+        hidden = (*hidden, "hidden: an instruction where no reader sees it (taken out)")
     headings = tuple((at, level, said) for at, level, said in page.headings)
     document = Document(found.name, page.text, headings=headings, suspicious=hidden)
     yield labelled(document, {"title": page.title}, found.shown)

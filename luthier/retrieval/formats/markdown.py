@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 
 from luthier.data.decoding import decode
-from luthier.errors import InputError
 from luthier.retrieval.documents import KINDS, Document, Found, labelled, made_plain
+from luthier.retrieval.front_matter import front_matter
 
 _HEADING = re.compile(r"^(#{1,6})[ \t]+(.+?)[ \t]*#*[ \t]*$")
 _UNDERLINE = re.compile(r"^(=+|-+)[ \t]*$")
@@ -21,7 +21,7 @@ def markdown(found: Found) -> Iterator[Document]:
     """One document; YAML between two lines of `---` at its start are its labels and metadata."""
     raw = decode(found.path.read_bytes(), found.shown)
     kept, hidden = made_plain(raw)
-    said, body = _front_matter(kept, found.shown)
+    said, body = front_matter(kept, found.shown)
     comments = _COMMENT.findall(body)
     body = _COMMENT.sub("", body)
     if any(len(comment) > 40 for comment in comments):
@@ -30,27 +30,6 @@ def markdown(found: Found) -> Iterator[Document]:
     title = said.pop("title", None) or next((h for _, level, h in headings if level == 1), None)
     document = Document(found.name, body, headings=headings, suspicious=hidden)
     return iter([labelled(document, {**said, "title": title}, found.shown)])
-
-
-def _front_matter(text: str, shown: str) -> tuple[dict[str, object], str]:
-    """(what stands in the front matter, the rest)."""
-    if not text.startswith("---\n"):
-        return {}, text
-    end = text.find("\n---\n", 3)
-    if end < 0:
-        return {}, text
-    import yaml
-
-    try:
-        said = yaml.safe_load(text[4:end])
-    except yaml.YAMLError as error:
-        raise InputError(
-            f"{shown}: the front matter between the lines of --- is no YAML ({error}).",
-            fix="Mend it, or take the lines away.",
-        ) from None
-    if not isinstance(said, dict):  # two rules with text between them
-        return {}, text
-    return {str(key): value for key, value in said.items()}, text[end + 5 :]
 
 
 def headings_of(text: str) -> Iterator[tuple[int, int, str]]:
