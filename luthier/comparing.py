@@ -102,7 +102,11 @@ def run(
             reporter.say(note)
         held.check_free(identity, resume=resume)
         if out is None:
-            reporter.say(f"Run folder: {held.folder}")
+            here = Path.cwd()
+            shown = held.folder
+            reporter.say(
+                f"Run folder: {shown.relative_to(here) if shown.is_relative_to(here) else shown}"
+            )
             if unfinished := _unfinished(task, identity, held.folder):
                 reporter.say(
                     f"{unfinished} holds this very run, unfinished: --resume --out {unfinished} "
@@ -175,6 +179,6 @@ def _unfinished(task: Task, identity: str, but: Path) -> Path | None:
     """Another folder below runs/ that an interrupted call of this run left."""
     for folder in reversed(_folders(task)):
         finished = (folder / "verdict.json").is_file()
-        if folder != but and not finished and _holds(folder, identity):
+        if folder.resolve() != but.resolve() and not finished and _holds(folder, identity):
             return folder
     return None

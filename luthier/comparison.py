@@ -352,7 +352,7 @@ class Comparison:
         verdict |= learning
         if self.court:
             verdict["judge"] = read_json(self.run.folder / "judge.json")
-        self.run.update_manifest(seconds=round(self._before + time.monotonic() - self._began, 1))
+        self.run.update_manifest(seconds=round(self._before + time.monotonic() - self._began, 3))
         write_json(self.run.folder / "verdict.json", verdict)
         from luthier.verdict.report import build_report
 

@@ -92,8 +92,9 @@ def test_an_unfinished_run_is_gone_on_with_before_a_finished_one(
     said = Said()
     second = luthier.run(task, reporter=said)
     assert second.folder != first.folder
-    assert f"Run folder: {second.folder}" in said.lines
-    assert any(f"{first.folder} holds this very run, unfinished" in line for line in said.lines)
+    ours, theirs = (run.folder.relative_to(Path.cwd()) for run in (second, first))
+    assert f"Run folder: {ours}" in said.lines
+    assert any(f"{theirs} holds this very run, unfinished" in line for line in said.lines)
     said = Said()
     assert luthier.run(task, resume=True, reporter=said).folder == first.folder
     assert (first.folder / "verdict.json").is_file()
