@@ -57,6 +57,8 @@ SURFACE = {
         "--keys",
         "--model",
         "--quarantine",
+        "--quote",
+        "--no-quote",
     },
     "models": {"--json"},
     "doctor": {"--json"},

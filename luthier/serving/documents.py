@@ -27,15 +27,24 @@ class IndexAnswerer(Answerer):
         generator: of the model that reads.
         scope: what is read where a question comes without groups.
         k: passages that the model is given.
+        quote: whether a sentence of a document may stand in for the model's own words.
     """
 
     generates = True
 
     def __init__(
-        self, name: str, index: Index, generator: Generator, scope: Scope = OPEN, k: int = 3
+        self,
+        name: str,
+        index: Index,
+        generator: Generator,
+        scope: Scope = OPEN,
+        k: int = 3,
+        *,
+        quote: bool = True,
     ) -> None:
         self.name = name
         self.index, self.generator, self.scope, self.k = index, generator, scope, k
+        self.quote = quote
 
     def answer(
         self,
@@ -66,6 +75,7 @@ class IndexAnswerer(Answerer):
             k=self.k,
             scope=scope,
             before=conversation[:-1],
+            quote=self.quote,
         )
         read = reader.answer
         return Answer(

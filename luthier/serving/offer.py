@@ -15,7 +15,7 @@ READER = "smollm2-135m-instruct"
 
 
 def offer(
-    name: str, model: str | None = None, quarantine: bool = False
+    name: str, model: str | None = None, quarantine: bool = False, quote: bool = True
 ) -> tuple[dict[str, Callable[[], Servable]], str]:
     """Loaders by model name, and the name of the default.
 
@@ -24,9 +24,11 @@ def offer(
             catalogue name, a folder or a hub id; or an index, a folder or an address.
         model: who reads the documents of an index.
         quarantine: of an index: leave out passages that read like instructions to a model.
+        quote: of an index: whether a sentence may stand in for the model's own words.
 
     Raises:
-        InputError: `model` or `quarantine` for what is no index; an address without an index.
+        InputError: `model`, `quarantine` or no `quote` for what is no index; an address without an
+            index.
         RunError: a run without a verdict, or without an arm that finished.
         ModelError: no such model.
     """
@@ -37,10 +39,10 @@ def offer(
     from luthier.runs import Run
 
     if scheme_of(name) or is_index(name):
-        return _documents(name, model or READER, quarantine)
-    if model is not None or quarantine:
+        return _documents(name, model or READER, quarantine, quote)
+    if model is not None or quarantine or not quote:
         raise InputError(
-            f"--model and --quarantine are for an index, which {name} is not.",
+            f"--model, --quarantine and --no-quote are for an index, which {name} is not.",
             fix=f"Leave them out, or make one: luthier index build DOCUMENTS --out {name}",
         )
     folder = Path(name)
@@ -59,7 +61,7 @@ def offer(
 
 
 def _documents(
-    name: str, model: str, quarantine: bool
+    name: str, model: str, quarantine: bool, quote: bool
 ) -> tuple[dict[str, Callable[[], Servable]], str]:
     """An index, called as the last part of its place."""
     from luthier.models.loading import resolve
@@ -78,7 +80,8 @@ def _documents(
     def load() -> Servable:
         generator = ModelPool(Path()).generator(model)
         _ = index.encoder  # now, and not with the first question
-        return IndexAnswerer(shown, index, generator, Scope(quarantine=quarantine))
+        scope = Scope(quarantine=quarantine)
+        return IndexAnswerer(shown, index, generator, scope, quote=quote)
 
     return {shown: load}, shown
 

@@ -243,6 +243,8 @@ def search(
 
     if mode not in get_args(Mode):
         raise InputError(f"--mode {mode} is not known.", fix=did_you_mean(mode, get_args(Mode)))
+    if not question.strip():
+        raise InputError("The question is empty.", fix="Say what is looked for.")
     opened = Index.open(index, version=version)
     scope = scope_of(group, on, where, quarantine)
     found = opened.search(question, k, mode=cast(Mode, mode), scope=scope, rerank=rerank)

@@ -42,6 +42,13 @@ def serve(
             "--quarantine", help="Of an index: leave out passages that speak to the model."
         ),
     ] = False,
+    quote: Annotated[
+        bool,
+        typer.Option(
+            "--quote/--no-quote",
+            help="Of an index: where the model's words are not in the documents, quote a sentence.",
+        ),
+    ] = True,
     keys: Annotated[
         Path | None,
         typer.Option(metavar="FILE.yaml", help="Several keys, each with its groups."),
@@ -66,7 +73,7 @@ def serve(
             "--keys says which keys there are, and the groups of each.",
             fix="Leave --api-key, LUTHIER_API_KEY and --group out.",
         )
-    servables, default = offer(name, model, quarantine)
+    servables, default = offer(name, model, quarantine, quote)
     given: Mapping[str, Collection[str] | None] | None = None
     own = frozenset(group) if group else groups_of(name)
     if keys is not None:

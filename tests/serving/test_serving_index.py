@@ -169,8 +169,12 @@ def test_what_is_offered(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         said = message(ask(url, "When does the canteen open?"))
         long = ask(url, "When does the canteen open? " * 400)
     assert said["content"] == "The canteen opens at noon." and said["context"]["quoted"]
+    servables, default = offer(name, str(model), quote=False)
+    with running(servables, default) as url:
+        plain = message(ask(url, "When does the canteen open?"))
+    assert plain["content"] == "not in the documents" and not plain["context"]["quoted"]
     assert long.status_code == 400 and long.json()["error"]["code"] == "context_length_exceeded"
-    with pytest.raises(InputError, match="--model and --quarantine are for an index"):
+    with pytest.raises(InputError, match="--model, --quarantine and --no-quote are for an index"):
         offer(str(model), "other")
 
 
