@@ -14,6 +14,7 @@ from luthier.verdict.evidence import JSON, Arm, Evidence, mapping
 from luthier.verdict.formatting import DASH, NBSP, count, figure, memory, number, seconds
 from luthier.verdict.lines import MOST_LINES, Drawing, Series, Ticks, line_plot
 from luthier.verdict.views import Cell, Table, line_of, ranked, spending_of
+from luthier.verdict.wording import listed
 
 #: Times that are ticks: those between which people count.
 _TIMES = (
@@ -29,10 +30,12 @@ class CostDetails:
 
     Attributes:
         base: what a whole copy of the base model takes, or "".
+        together: names of the arms whose answers all came from one batch, or "".
     """
 
     table: Table
     base: str
+    together: str
 
 
 def cost_details(evidence: Evidence) -> CostDetails | None:
@@ -43,7 +46,7 @@ def cost_details(evidence: Evidence) -> CostDetails | None:
     held = {arm.name: mapping(arm.result.get("costs")) for arm in arms}
     columns = [
         ("Time per answer, median", lambda own: Cell(seconds(_p(own, "seconds", "p50")))),
-        ("95 % within", lambda own: Cell(seconds(_p(own, "seconds", "p95")))),
+        ("95 % within", lambda own: Cell(_slow(own))),
         ("Tokens read, median", lambda own: _tokens(own, "prompt_tokens")),
         ("Tokens written, median", lambda own: _tokens(own, "completion_tokens")),
         ("Stored for this task", lambda own: Cell(_stored(own.get("stored_bytes")))),
@@ -64,7 +67,20 @@ def cost_details(evidence: Evidence) -> CostDetails | None:
     table = Table(
         "An answer, and what is kept of each arm", tuple(h for h, _ in shown), tuple(lines)
     )
-    return CostDetails(table, memory(max(known)) if known else "")
+    batched = [arm.name for arm in arms if _together(held[arm.name])]
+    return CostDetails(
+        table, memory(max(known)) if known else "", listed(batched) if batched else ""
+    )
+
+
+def _slow(own: JSON) -> str:
+    return DASH if _together(own) else seconds(_p(own, "seconds", "p95"))
+
+
+def _together(own: JSON) -> bool:
+    """Whether all answers were computed at once, so that their times say nothing of one."""
+    middle, high = (number(_p(own, "seconds", which)) for which in ("p50", "p95"))
+    return middle is not None and middle == high and middle > 0
 
 
 def _p(own: JSON, key: str, which: str) -> Any:
