@@ -59,9 +59,11 @@ class LinearProbe(Arm):
             head = LogisticRegression(C=strength, max_iter=2000).fit(train, goals)
             answers = [Answer(str(label), 0.0) for label in head.predict(held_out)]
             value = score_on(place, place.validation, answers) if answers else 0.0
-            # among equals the strongest regularisation, the first
-            results.append((value, -index, strength, head))
-        value, _, strength, head = max(results, key=lambda result: result[:2])
+            fitting = -_log_loss(head, held_out, [e.output for e in place.validation])
+            # among equals the one whose probabilities say best how sure it may be; then the
+            # strongest regularisation, the first
+            results.append((value, fitting, -index, strength, head))
+        *_, strength, head = max(results, key=lambda result: result[:3])
         coefficients, intercepts = head.coef_, head.intercept_
         if len(head.classes_) == 2:  # sklearn keeps one row for two classes; write out both
             coefficients = np.concatenate([-coefficients, coefficients]) / 2
@@ -81,9 +83,10 @@ class LinearProbe(Arm):
             choices=[
                 Choice(
                     what="inverse regularisation strength C",
-                    options=[{"value": s, "score": v} for v, _, s, _ in results],
+                    options=[{"value": s, "score": v} for v, _, _, s, _ in results],
                     chosen=strength,
-                    why=f"the highest score on {len(place.validation)} validation examples",
+                    why=f"the highest score on {len(place.validation)} validation examples; among "
+                    "equals, the probabilities that fit them best",
                 )
             ],
             costs={
@@ -113,6 +116,21 @@ class LinearProbe(Arm):
             tensors["weight"],
             tensors["bias"],
         )
+
+
+def _log_loss(head: Any, vectors: Array, goals: Sequence[str]) -> float:
+    """Mean surprise at the right labels, in nats; 0 without rows."""
+    import numpy as np
+
+    if not goals:
+        return 0.0
+    places = {str(label): place for place, label in enumerate(head.classes_)}
+    said = head.predict_proba(vectors)
+    right = [
+        float(row[places[goal]]) if goal in places else 0.0
+        for row, goal in zip(said, goals, strict=True)
+    ]
+    return float(-np.log(np.maximum(right, 1e-12)).mean())
 
 
 class _Probe(Answerer):
