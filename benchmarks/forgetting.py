@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import time
 from pathlib import Path
 from typing import Any
+
+from trec_task import trec_task
 
 import luthier as lu
 from luthier.display import Display
@@ -29,35 +30,13 @@ from luthier.evaluation.forgetting import answer_probes, drop, general_probes
 from luthier.files import read_json, write_json
 from luthier.models.pool import ModelPool
 
-KINDS = {
-    "ABBR": "abbreviation",
-    "DESC": "description",
-    "ENTY": "entity",
-    "HUM": "human",
-    "LOC": "location",
-    "NUM": "number",
-}
-
 
 def task(data: Path, given: argparse.Namespace) -> lu.Task:
-    names = list(KINDS.values())
-    return lu.Task.from_dict(
-        {
-            "name": "trec",
-            "kind": "classification",
-            "instruction": "Name the kind of answer the question asks for, in one word: "
-            f"{', '.join(names[:-1])} or {names[-1]}.",
-            "labels": names,
-            "data": {
-                "train": str((data / "trec" / "train.csv").absolute()),
-                "test": str((data / "trec" / "test.csv").absolute()),
-                "input": "{{ question }}",
-                "output": "{{ " + json.dumps(KINDS) + "[kind] }}",
-                "limit": {"train": given.rows, "validation": 60, "test": given.test},
-            },
-            "training": {"epochs": given.epochs},
-            "seed": given.seed,
-        }
+    return trec_task(
+        data,
+        {"train": given.rows, "validation": 60, "test": given.test},
+        training={"epochs": given.epochs},
+        seed=given.seed,
     )
 
 

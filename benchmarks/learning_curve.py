@@ -13,48 +13,28 @@ bands, and whether the score of the second run lies in its band.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
+
+from trec_task import trec_task
 
 import luthier
 from luthier.display import Display
 from luthier.evaluation.learning_curve import learning_curve
 
-KINDS = {
-    "ABBR": "abbreviation",
-    "DESC": "description",
-    "ENTY": "entity",
-    "HUM": "human",
-    "LOC": "location",
-    "NUM": "number",
-}
-
 
 def run(given: argparse.Namespace, rows: int, curve: bool) -> dict[str, Any]:
     """verdict.json of a run with so many training examples."""
-    names, data = list(KINDS.values()), given.data.absolute() / "trec"
-    task = luthier.Task.from_dict(
-        {
-            "name": f"trec-{rows}",
-            "kind": "classification",
-            "instruction": "Name the kind of answer the question asks for, in one word: "
-            f"{', '.join(names[:-1])} or {names[-1]}.",
-            "labels": names,
-            "data": {
-                "train": str(data / "train.csv"),
-                "test": str(data / "test.csv"),
-                "input": "{{ question }}",
-                "output": "{{ " + json.dumps(KINDS) + "[kind] }}",
-                "limit": {"train": rows, "validation": 60, "test": given.test},
-            },
-            "arms": ["majority", given.arm],
-            "success": {"max_forgetting": None},
-            "memorisation": False,
-            "learning_curve": curve,
-            "budget": {"minutes": given.minutes},
-            "seed": given.seed,
-        }
+    task = trec_task(
+        given.data,
+        {"train": rows, "validation": 60, "test": given.test},
+        name=f"trec-{rows}",
+        arms=["majority", given.arm],
+        success={"max_forgetting": None},
+        memorisation=False,
+        learning_curve=curve,
+        budget={"minutes": given.minutes},
+        seed=given.seed,
     )
     out = given.out / f"{given.arm}-{rows}"
     done = luthier.run(task, out=out, resume=out.exists(), reporter=Display())

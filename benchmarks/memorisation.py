@@ -12,44 +12,23 @@ there.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
+
+from trec_task import trec_task
 
 import luthier
 from luthier.display import Display
 from luthier.files import read_json
 
-KINDS = {
-    "ABBR": "abbreviation",
-    "DESC": "description",
-    "ENTY": "entity",
-    "HUM": "human",
-    "LOC": "location",
-    "NUM": "number",
-}
-
 
 def task(given: argparse.Namespace, training: dict[str, Any]) -> luthier.Task:
-    names, data = list(KINDS.values()), given.data.absolute() / "trec"
-    return luthier.Task.from_dict(
-        {
-            "name": "trec",
-            "kind": "classification",
-            "instruction": "Name the kind of answer the question asks for, in one word: "
-            f"{', '.join(names[:-1])} or {names[-1]}.",
-            "labels": names,
-            "data": {
-                "train": str(data / "train.csv"),
-                "test": str(data / "test.csv"),
-                "input": "{{ question }}",
-                "output": "{{ " + json.dumps(KINDS) + "[kind] }}",
-                "limit": {"train": given.rows, "validation": given.rows, "test": 200},
-            },
-            "training": training,
-            "memorisation": True,
-            "seed": given.seed,
-        }
+    return trec_task(
+        given.data,
+        {"train": given.rows, "validation": given.rows, "test": 200},
+        training=training,
+        memorisation=True,
+        seed=given.seed,
     )
 
 

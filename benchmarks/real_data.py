@@ -18,18 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from trec_task import KINDS as TREC
 
 import luthier as lu
 from luthier.display import Display
-
-TREC = {
-    "ABBR": "abbreviation",
-    "DESC": "description",
-    "ENTY": "entity",
-    "HUM": "human",
-    "LOC": "location",
-    "NUM": "number",
-}
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> str:
