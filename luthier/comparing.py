@@ -21,7 +21,7 @@ from luthier.data.sources import understood
 from luthier.errors import InputError, RunError
 from luthier.evaluation.scoring import deciding_metric
 from luthier.examine import Examined, examine
-from luthier.files import read_json, write_json
+from luthier.files import read_json, short, write_json
 from luthier.manifest import write_manifest
 from luthier.progress import Reporter
 from luthier.runs import Run, anchored, identity_of
@@ -102,11 +102,7 @@ def run(
             reporter.say(note)
         held.check_free(identity, resume=resume)
         if out is None:
-            here = Path.cwd()
-            shown = held.folder
-            reporter.say(
-                f"Run folder: {shown.relative_to(here) if shown.is_relative_to(here) else shown}"
-            )
+            reporter.say(f"Run folder: {short(held.folder)}")
             if unfinished := _unfinished(task, identity, held.folder):
                 reporter.say(
                     f"{unfinished} holds this very run, unfinished: --resume --out {unfinished} "
@@ -153,8 +149,8 @@ def _default_folder(task: Task, identity: str, resume: bool) -> Path:
     if not resume:
         return folders[-1]
     same = [folder for folder in reversed(folders) if _holds(folder, identity)]
-    for folder in sorted(same, key=lambda folder: (folder / "verdict.json").is_file()):
-        return folder
+    if same:
+        return min(same, key=_finished)
     raise RunError(
         f"There is no run of {task.name!r} with this data and these settings in runs/.",
         fix="Leave out --resume, or name the folder with --out.",
@@ -175,10 +171,14 @@ def _holds(folder: Path, identity: str) -> bool:
     return manifest.is_file() and read_json(manifest).get("task_hash") == identity
 
 
+def _finished(folder: Path) -> bool:
+    return (folder / "verdict.json").is_file()
+
+
 def _unfinished(task: Task, identity: str, but: Path) -> Path | None:
     """Another folder below runs/ that an interrupted call of this run left."""
     for folder in reversed(_folders(task)):
-        finished = (folder / "verdict.json").is_file()
-        if folder.resolve() != but.resolve() and not finished and _holds(folder, identity):
+        other = folder.resolve() != but.resolve()
+        if other and not _finished(folder) and _holds(folder, identity):
             return folder
     return None

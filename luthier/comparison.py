@@ -27,7 +27,15 @@ from luthier.files import read_json, write_json
 from luthier.generation.answers import Answer
 from luthier.measures import measures_of_run, vectors_of
 from luthier.models.pool import ModelPool
-from luthier.pilots import FEWEST, chosen_arm, curve_of, missing_curves, pilot_fits, time_allowed
+from luthier.pilots import (
+    FEWEST,
+    NOT_WANTED,
+    chosen_arm,
+    curve_of,
+    missing_curves,
+    pilot_fits,
+    time_allowed,
+)
 from luthier.progress import Reporter
 from luthier.refits import refit
 from luthier.results import REFITS, SEED, arm_result, record_of
@@ -69,6 +77,8 @@ class Comparison:
         self.test = prepared.splits.test
         self.metric = deciding_metric(task.scored_by, task.kind)
         self.schema = answer_schema(task, prepared.splits.train)
+        # seconds of earlier calls, and when this one began
+        self._before, self._began = 0.0, time.monotonic()
         self.aftermath: Aftermath | None = None
         self.court: Court | None = None
 
@@ -87,8 +97,7 @@ class Comparison:
 
     def finish(self) -> None:
         """All that is still to do, in what is left of the budget."""
-        self._before = self.run.spent()
-        self._began = time.monotonic()
+        self._before, self._began = self.run.spent(), time.monotonic()
         deadline = self._began + 60 * self.task.budget.minutes - self._before
         self._warn_of_time()
         for planned in list(self.planned):
@@ -169,7 +178,7 @@ class Comparison:
         """
         wanted, rows = self.task.learning_curve, len(self.prepared.splits.train)
         if wanted is False:
-            return "`learning_curve` is false"
+            return NOT_WANTED
         if wanted == "auto" and rows < FEWEST:
             return f"parts of {rows} training rows are too small (fewer than {FEWEST} rows)"
         left = max(0.0, deadline - time.monotonic())
@@ -186,8 +195,6 @@ class Comparison:
         why = self._pilots(chosen, deadline) if chosen else None
         curve = chosen and curve_of(self.run, chosen, self.exam, self.task.success)
         missing = missing_curves(scores, chosen, None if curve else why)
-        if self.task.learning_curve is False:  # of one arm, or of another: none is wanted
-            missing = missing[:1]
         for one in missing:
             self.reporter.say(one["said"])
         return {

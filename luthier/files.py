@@ -158,6 +158,14 @@ def _runs(process: int) -> bool:
     return True
 
 
+def short(path: Path) -> Path:
+    """Relative to the working directory where that is inside it."""
+    try:
+        return path.relative_to(Path.cwd())
+    except ValueError:
+        return path
+
+
 def sha256_of(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     digest = hashlib.sha256()

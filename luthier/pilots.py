@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from luthier.runs import Run
     from luthier.task_sections import Success
 
+#: Why there is no learning curve of any arm, where the task wants none.
+NOT_WANTED = "`learning_curve` is false"
 #: Shares of the training rows that pilots are fitted on, and the most fits of each.
 SHARES = ((0.1, 4), (0.25, 3), (0.5, 2))
 #: With fewer training rows than these a tenth of them is no data set.
@@ -293,8 +295,7 @@ def _said(answer: str, gain: dict[str, Any]) -> str:
     low, high = (plain(100 * end, signed=True) for end in gain["interval"])
     return (
         f"{start}: with twice the examples ({gain['examples']:,}) the score on new questions would "
-        f"change by about "
-        f"{plain(100 * gain['difference'], signed=True)} points "
+        f"change by about {plain(100 * gain['difference'], signed=True)} points "
         f"({_LEVEL} interval {low} to {high}); a gain of {plain(100 * gain['worth'])} points or "
         f"more has a probability of "
         f"{round(100 * gain['probability'])} %."
@@ -349,7 +350,7 @@ def missing_curves(
             continue
         reason = arm.no_curve
         if reason is None and (why or chosen is None):
-            if name == chosen:
+            if name == chosen or (arm.learns and why == NOT_WANTED):
                 reason = why
             elif arm.learns:
                 reason = f"pilot fits are made of one arm, which is {chosen} here"

@@ -269,6 +269,8 @@ def _change(
         try:
             done = writer.write(action, found, known, refused or Refused(), reading=reading)
         except NoDocumentError as error:
+            if action != "update":
+                raise
             raise InputError(
                 f"{error.message} {place} stays as it is, and goes on answering from its "
                 f"{len(known)} documents.",

@@ -265,15 +265,26 @@ def _files(source: str, base: Path) -> Iterator[Found]:
         below = file.relative_to(path)
         if any(part.startswith(".") for part in below.parts) or not file.is_file():
             continue
-        # a link may lead anywhere on the machine, and one to a file of the folder is that file
-        if file.is_symlink() or not file.resolve().is_relative_to(path):
+        # a link may lead anywhere on the machine; one to a file that is read itself is that file,
+        # and one to a hidden file (as mounted settings have) is the only name it has
+        target = file.resolve()
+        if not target.is_relative_to(path) or (file.is_symlink() and _is_read(target, path)):
             continue
-        if file.suffix.lower().lstrip(".") in KINDS.names():
+        if _ending(file) in KINDS.names():
             yield Found(file, below.as_posix(), f"{source.rstrip('/')}/{below.as_posix()}")
 
 
+def _is_read(file: Path, folder: Path) -> bool:
+    """Whether a file of a folder is a document by itself."""
+    return name_below(folder, file) is not None and _ending(file) in KINDS.names()
+
+
+def _ending(file: Path) -> str:
+    return file.suffix.lower().lstrip(".")
+
+
 def _read(found: Found) -> Iterator[Document]:
-    ending = found.path.suffix.lower().lstrip(".")
+    ending = _ending(found.path)
     if ending not in KINDS:
         raise InputError(
             f"{found.shown} is of no known kind. {did_you_mean(ending, KINDS.names())}"

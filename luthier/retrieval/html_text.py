@@ -189,8 +189,11 @@ def _hiding(soup: Any) -> dict[str, str]:
             if not way:
                 continue
             for name in names.split(","):
-                if _SIMPLE.fullmatch(name.strip()) and name.strip() not in ("html", "body"):
-                    found[name.strip()] = "strange" if white else way
+                name = name.strip()
+                if not _SIMPLE.fullmatch(name) or name in ("html", "body"):
+                    continue
+                # a later rule may show what an earlier one hid oddly, or may not
+                found[name] = "strange" if found.get(name) == "strange" else way
     return found
 
 

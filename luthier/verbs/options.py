@@ -29,11 +29,3 @@ def interrupted(kept: str) -> typer.Exit:
     said = f"\nluthier: interrupted. {kept} continue with:\n  {again} --resume"
     print(said, file=sys.stderr)
     return typer.Exit(130)
-
-
-def short(path: Path) -> Path:
-    """Relative to the working directory where that is inside it."""
-    try:
-        return path.relative_to(Path.cwd())
-    except ValueError:
-        return path

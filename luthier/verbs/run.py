@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from luthier.verbs.options import Json, TaskFile, Track, interrupted, print_json, short
+from luthier.files import short
+from luthier.verbs.options import Json, TaskFile, Track, interrupted, print_json
 
 if TYPE_CHECKING:
     from luthier.examine import Examined

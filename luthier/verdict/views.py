@@ -263,11 +263,11 @@ def break_even(focus: Arm, other: Arm) -> str:
     if found.answers is None:
         return found.when
     if found.when == "from":
-        return f"from {to_three_digits(found.answers, math.ceil)} answers on"
-    return f"up to {to_three_digits(found.answers, math.floor)} answers"
+        return f"from {_to_three_digits(found.answers, math.ceil)} answers on"
+    return f"up to {_to_three_digits(found.answers, math.floor)} answers"
 
 
-def to_three_digits(answers: float, rounded: Callable[[float], int]) -> str:
+def _to_three_digits(answers: float, rounded: Callable[[float], int]) -> str:
     """A number of answers in three digits, rounded to the side where what is said of it holds."""
     if answers > _MOST_ROUNDED:
         return f"{answers:.3g}"

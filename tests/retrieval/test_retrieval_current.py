@@ -100,7 +100,13 @@ def test_empty_files_are_no_documents_and_no_errors(home: Path) -> None:
 def test_a_link_to_a_file_of_the_folder_is_that_file(home: Path) -> None:
     (home / "docs" / "again.txt").symlink_to(home / "docs" / "old.txt")
     built(home)
+    # one to a hidden file is the only name of that
+    (home / "docs" / "..data").mkdir()
+    (home / "docs" / "..data" / "rules.txt").write_text("Bikes stand in the yard.")
+    (home / "docs" / "rules.txt").symlink_to(home / "docs" / "..data" / "rules.txt")
+    updated(home)
     assert "again.txt" not in there(home)
+    assert "rules.txt" in there(home)
 
 
 # ---- labels --------------------------------------------------------------------------------------
