@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from jinja2 import Template, TemplateSyntaxError, meta
 from jinja2.exceptions import SecurityError, TemplateAssertionError, UndefinedError
 
+from luthier.data.annotated import written_column
 from luthier.data.reading import MissingColumnError, SourceRow
 from luthier.data.sandbox import BUDGET, LIMIT, RowEnvironment, row_values
 from luthier.errors import InputError, did_you_mean
@@ -36,13 +37,25 @@ class RowTemplate:
     columns: tuple[str, ...]
     _template: Template = field(repr=False)
 
+    @property
+    def _bare(self) -> bool:
+        """Whether it refers to nothing."""
+        return not self.columns and "{" not in self.text
+
     def render(self, row: SourceRow) -> str:
         """The template filled with a row.
 
         Raises:
             InputError: a column the row does not have, a value that is no text (a list, an
-                object), an expression that fails, or text over the size cap.
+                object), an expression that fails, text over the size cap, or a column's name
+                where the column is meant.
         """
+        if self._bare and self.text.strip() in row.values:
+            name = self.text.strip()
+            raise InputError(
+                f'`{self.where}` is the plain text "{name}", the same for every row.',
+                fix=f'Write "{{{{ {written_column(name)} }}}}" for the column.',
+            )
         pieces: list[str] = []
         size = 0
         try:

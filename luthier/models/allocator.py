@@ -13,10 +13,14 @@ import ctypes
 import functools
 import gc
 import sys
+from collections.abc import Iterator
 
 #: Of mallopt(3): blocks up to so many bytes come from the heap; that much free memory stays at its
 #: top; it grows by that much.
-_SETTINGS = {-3: 1 << 30, -1: (1 << 31) - 1, -2: 1 << 26}
+_MAPPED_FROM = -3
+_SETTINGS = {_MAPPED_FROM: 1 << 30, -1: (1 << 31) - 1, -2: 1 << 26}
+#: What is to stay is mapped by itself from so many bytes on.
+_LASTING = 1 << 18
 
 
 @functools.cache
@@ -30,6 +34,21 @@ def keep_pages() -> bool:
         return False
     taken = [mallopt(name, value) for name, value in _SETTINGS.items()]
     return all(taken)
+
+
+@contextlib.contextmanager
+def lasting() -> Iterator[None]:
+    """Inside, blocks are made that outlast what comes and goes: they are kept out of the heap,
+    where they would leave holes too small for what is asked for next."""
+    if not keep_pages():
+        yield
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(_MAPPED_FROM, _LASTING)
+    try:
+        yield
+    finally:
+        mallopt(_MAPPED_FROM, _SETTINGS[_MAPPED_FROM])
 
 
 def give_back_memory() -> None:

@@ -55,6 +55,7 @@ def checkup() -> list[Check]:
         ("python", _python),
         ("packages", _packages),
         ("torch", _torch),
+        ("C compiler", _compiler),
         ("memory", _memory),
         ("disk", _disk),
         ("cache", _cache),
@@ -160,6 +161,16 @@ def _gpu_in_the_machine() -> str | None:
     if Path("/dev/kfd").exists():
         return "there is an AMD GPU"
     return None
+
+
+def _compiler() -> Iterator[Check]:
+    """What training on a CPU is compiled with (training/fused/native.py); it runs without, too."""
+    found = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
+    yield Check(
+        "C compiler",
+        True,
+        found or "none (cc, gcc or clang); training on a CPU takes about a third longer without",
+    )
 
 
 def _memory() -> Iterator[Check]:

@@ -65,7 +65,7 @@ class TrainingConfig(BaseModel):
     patience: int | None = Field(default=None, ge=1)
     gradient_checkpointing: bool = False
     precision: Literal["float32", "bfloat16"] = "bfloat16"
-    micro_tokens: int = Field(default=2048, ge=1)
+    micro_tokens: int = Field(default=1536, ge=1)
     fused: bool = True
     order: Literal["shuffled", "given"] = "shuffled"
     replay: Replay | None = None

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from luthier.training import memory, parallel
+from luthier.training import losses, memory, parallel
 from luthier.training.accumulate import Accumulator, random_state, set_random_state
 from luthier.training.batches import plan
 from luthier.training.checkpoints import Checkpoints
@@ -91,9 +91,12 @@ def fit(
         fusing(model, config.fused and config.unfreeze == "all", recompute=again) as fast,
         recomputing(model, again and not fast),
     ):
-        if main:
-            return stage.run(checkpoints, report, list(validation), evaluated)
-        return stage.run(None, None, list(validation), None)
+        try:
+            if main:
+                return stage.run(checkpoints, report, list(validation), evaluated)
+            return stage.run(None, None, list(validation), None)
+        finally:
+            losses.forget()
 
 
 class _Stage:

@@ -7,14 +7,19 @@ there, so that backward needs no logits at all (the idea of Liger's fused linear
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from luthier.models.allocator import lasting
 from luthier.models.heads import logits
+from luthier.training.fused.native import PRECISIONS, native
+from luthier.training.fused.on_cpu_native import OnCpuNative
 from luthier.training.fused.on_gpu import softmax_gradient
+from luthier.training.fused.tied import announce
 
 IGNORED = -100
 _CHUNK = 512
@@ -47,43 +52,59 @@ class LinearCrossEntropy(torch.autograd.Function):
             # adding up in float32 takes 4 v d bytes and passes over them; twice d rows of scores
             # take no more, so so many are held instead
             chunk = max(chunk, _even(hidden.shape[0], 2 * weight.shape[1]))
-        # memory of this size is fresh from the system each time it is asked for, and writing to
-        # fresh pages took longer than the arithmetic: it is asked for once
         rows = min(chunk, hidden.shape[0])
-        held = hidden.new_empty(rows, weight.shape[0])
-        some_rows = min(_CACHED, rows)
-        room = None if on_gpu else _Room(some_rows, weight)
+        lasts = need_hidden and not on_gpu
+        held = _scores(rows, weight) if lasts else hidden.new_empty(rows, weight.shape[0])
+        by = softmax_gradient if on_gpu else _on_cpu(rows, weight)
         for start in range(0, hidden.shape[0], chunk):
             part = slice(start, start + chunk)
             scores = held[: hidden[part].shape[0]]
             torch.mm(hidden[part], weight.T, out=scores)
-            if room is None:
-                total += softmax_gradient(scores, targets[part, None])
-            else:
-                for some, goals in zip(
-                    scores.split(some_rows), targets[part, None].split(some_rows), strict=True
-                ):
-                    total += _loss_and_gradient(some, goals, room)
+            total += by(scores, targets[part, None])
             if d_hidden is not None:
                 torch.mm(scores, weight, out=d_hidden[part])
             if need_weight:
                 d_weight = _add_product(d_weight, scores, hidden[part], hidden.shape[0] <= chunk)
-        ctx.save_for_backward(d_hidden, d_weight)
-        ctx.weight_dtype = weight.dtype
+        ctx.gradients = d_hidden, d_weight
+        ctx.weight = weight
         return total
 
     @staticmethod
     def backward(ctx: Any, d_total: torch.Tensor) -> tuple[Any, ...]:
-        """Scale what forward found."""
-        d_hidden, d_weight = ctx.saved_tensors
-        return (
-            None if d_hidden is None else d_hidden * d_total.to(d_hidden.dtype),
-            None
-            if d_weight is None
-            else (d_weight * d_total.to(d_weight.dtype)).to(ctx.weight_dtype),
-            None,
-            None,
-        )
+        """Scale what forward found, where it lies: so this can be done once."""
+        d_hidden, d_weight = ctx.gradients
+        weight = ctx.weight
+        del ctx.gradients, ctx.weight
+        if d_hidden is not None:
+            d_hidden = d_hidden.mul_(d_total.to(d_hidden.dtype))
+        if d_weight is not None:
+            d_weight = d_weight.mul_(d_total.to(d_weight.dtype)).to(weight.dtype)
+            announce(weight, d_weight)
+        return d_hidden, d_weight, None, None
+
+
+#: Room for the scores of one chunk. No block of a step is larger: freed, it would be cut into
+#: pieces, and asked for again, be fresh from the system, where writing to it took longer than the
+#: arithmetic.
+_HELD: dict[torch.dtype, torch.Tensor] = {}
+
+
+def _scores(rows: int, weight: torch.Tensor) -> torch.Tensor:
+    """Room for (rows, v) in the weight's precision, on a CPU."""
+    words, width = weight.shape
+    held = _HELD.get(weight.dtype)
+    if held is None or held.numel() < rows * words:
+        _HELD.clear()
+        # as many rows as there may ever be: what is not written to takes no memory
+        most = max(rows, 2 * width) if weight.requires_grad else rows
+        with lasting():
+            held = _HELD[weight.dtype] = weight.new_empty(most * words)
+    return held[: rows * words].view(rows, words)
+
+
+def forget() -> None:
+    """Let go of the room for scores: nothing is trained for now."""
+    _HELD.clear()
 
 
 def _even(rows: int, most: int) -> int:
@@ -97,7 +118,9 @@ def _add_product(
 ) -> torch.Tensor:
     """`total` (v, d) + scores (n, v)^T hidden (n, d): in float32, unless it is the only one."""
     if only:
-        return scores.T @ hidden
+        with lasting():  # too large for the holes of a heap
+            out = hidden.new_empty(scores.shape[1], hidden.shape[1])
+        return torch.mm(scores.T, hidden, out=out)
     if total is None:
         shape = (scores.shape[1], hidden.shape[1])
         total = torch.zeros(shape, dtype=torch.float32, device=hidden.device)
@@ -105,6 +128,25 @@ def _add_product(
         words = slice(start, start + _WORDS)
         total[words] += scores[:, words].T @ hidden
     return total
+
+
+def _on_cpu(
+    rows: int, weight: torch.Tensor
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """`softmax_gradient` on this machine, for at most so many rows of scores."""
+    compiled = native()
+    if compiled and weight.dtype in PRECISIONS:
+        return OnCpuNative(compiled).loss
+    some_rows = min(_CACHED, rows)
+    room = _Room(some_rows, weight)
+
+    def by_parts(scores: torch.Tensor, goals: torch.Tensor) -> torch.Tensor:
+        total = torch.zeros((), dtype=torch.float32)
+        for some, wanted in zip(scores.split(some_rows), goals.split(some_rows), strict=True):
+            total += _loss_and_gradient(some, wanted, room)
+        return total
+
+    return by_parts
 
 
 class _Room:

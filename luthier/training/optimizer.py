@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from luthier.models.allocator import lasting
+from luthier.training.fused.native import PRECISIONS, Native, native
 from luthier.training.remedies.l2_sp import Anchor
 
 #: Keys of Adam's parameter groups that are decided here.
@@ -45,10 +47,11 @@ class MasterAdamW:
         l2_sp: float = 0.0,
     ) -> None:
         self.parameters = dict(parameters)
-        self.masters = {
-            name: torch.nn.Parameter(p.detach().to(torch.float32, copy=True))
-            for name, p in self.parameters.items()
-        }
+        with lasting():
+            self.masters = {
+                name: torch.nn.Parameter(p.detach().to(torch.float32, copy=True))
+                for name, p in self.parameters.items()
+            }
         self._anchor = Anchor(self.masters, l2_sp)
         self._weight_decay = weight_decay
         self._multiples: dict[str, float] = {}
@@ -58,7 +61,23 @@ class MasterAdamW:
         #: what gradients are multiplied by at the next update
         self._coefficient = 1.0
         self._on_gpu = any(master.is_cuda for master in self.masters.values())
+        self._native = self._compiled()
         self._adam = torch.optim.AdamW(self._groups(), lr=0.0, fused=True)
+        # what Adam would make in its first step would lie between what that step computes
+        with lasting():
+            for master in self.masters.values():
+                self._adam.state[master] = {
+                    "step": torch.zeros((), dtype=torch.float32, device=master.device),
+                    "exp_avg": torch.zeros_like(master, memory_format=torch.preserve_format),
+                    "exp_avg_sq": torch.zeros_like(master, memory_format=torch.preserve_format),
+                }
+
+    def _compiled(self) -> Native | None:
+        """What runs the update in one pass, where it can."""
+        known = all(
+            p.device.type == "cpu" and p.dtype in PRECISIONS for p in self.parameters.values()
+        )
+        return native() if known else None
 
     def scale(self, multiples: Mapping[str, float]) -> None:
         """From now on multiply the learning rate of each named parameter; those that are not named
@@ -128,12 +147,23 @@ class MasterAdamW:
             every = [*wide, *self._narrow.values()]
             norms = list(torch._foreach_norm(every, 2, torch.float32)) if every else []
             return self._clipped(norms, largest)
+        if self._native:
+            squares = [self._squares(g) for g in (*wide, *self._narrow.values()) if g.numel()]
+            norm = math.sqrt(float(torch.cat(squares).sum())) if squares else 0.0
+            return self._clipped([torch.tensor(norm)], largest)
         # pieces that are widened within the cache
         pieces = (
             piece for g in (*wide, *self._narrow.values()) for piece in g.flatten().split(_PIECE)
         )
         norms = [torch.linalg.vector_norm(piece, dtype=torch.float32) for piece in pieces]
         return self._clipped(norms, largest)
+
+    def _squares(self, gradient: torch.Tensor) -> torch.Tensor:
+        """Sums of squares, of 65,536 values each, in float64."""
+        assert self._native
+        out = torch.empty(-(-gradient.numel() // 65_536), dtype=torch.float64)
+        self._native("squares", gradient.dtype, gradient.numel(), gradient.contiguous(), out)
+        return out
 
     def _clipped(self, norms: list[torch.Tensor], largest: float) -> float:
         norm = float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0
@@ -146,6 +176,9 @@ class MasterAdamW:
         for group in self._adam.param_groups:
             group["lr"] = learning_rate * group["multiple"]
         self._anchor.pull(self.masters, learning_rate, self._multiples)
+        if self._native:
+            self._step_natively(self._native)
+            return
         # gradients are divided by this on the way, which saves a pass over them
         scaled = self._coefficient < 1
         divisor = torch.tensor(1 / self._coefficient) if scaled else None
@@ -155,6 +188,38 @@ class MasterAdamW:
             self._adam.step()
             self._adam.zero_grad(set_to_none=True)
             self._copy_down(part)
+        self._coefficient = 1.0
+
+    @torch.no_grad()
+    def _step_natively(self, run: Native) -> None:
+        """The same in one pass over each parameter, whose gradient is widened on the way."""
+        for group in self._adam.param_groups:
+            rate, decay = group["lr"], group["lr"] * group["weight_decay"]
+            (beta1, beta2), epsilon = group["betas"], group["eps"]
+            names = {id(master): name for name, master in self.masters.items()}
+            for master in group["params"]:
+                name = names[id(master)]
+                narrow = self._narrow.pop(name, None)
+                if narrow is None and master.grad is None:
+                    continue
+                state = self._adam.state[master]
+                state["step"] += 1
+                steps = float(state["step"])
+                parameter = self.parameters[name]
+                rows, width, apart = _rows_of(parameter)
+                narrow = None if narrow is None else narrow.contiguous()
+                wide = None if master.grad is None else master.grad.contiguous()
+                run(
+                    *("adamw", parameter.dtype, rows, width, parameter if apart else None, apart),
+                    *(narrow, wide, master, state["exp_avg"], state["exp_avg_sq"]),
+                    *(self._coefficient, 1 - beta1, 1 - beta2, rate / (1 - beta1**steps)),
+                    *(math.sqrt(1 - beta2**steps), epsilon, 1 - decay),
+                )
+                master.grad = None
+                if not apart:
+                    parameter.copy_(master)
+                else:
+                    torch.autograd.graph.increment_version(parameter)
         self._coefficient = 1.0
 
     def _parts(self) -> list[list[str]]:
@@ -203,8 +268,9 @@ class MasterAdamW:
         """Everything that must be stored to go on exactly."""
         out = {f"master.{name}": m.detach() for name, m in self.masters.items()}
         for name, master in self.masters.items():
-            for key, value in self._adam.state.get(master, {}).items():
-                out[f"adam.{key}.{name}"] = value
+            state = self._adam.state[master]
+            if state["step"]:  # not those that never had a gradient
+                out |= {f"adam.{key}.{name}": value for key, value in state.items()}
         return out
 
     @torch.no_grad()
@@ -220,6 +286,16 @@ class MasterAdamW:
             if held:
                 self._adam.state[master] = held
         self.copy_down()
+
+
+def _rows_of(parameter: torch.Tensor) -> tuple[int, int, int]:
+    """(rows, values of each, distance of rows) of what a parameter's memory is; the distance is 0
+    where it is no such thing."""
+    if parameter.is_contiguous():
+        return 1, parameter.numel(), max(1, parameter.numel())
+    if parameter.ndim == 2 and parameter.stride(1) == 1:
+        return parameter.shape[0], parameter.shape[1], parameter.stride(0)
+    return 1, parameter.numel(), 0
 
 
 def learning_rate_at(step: int, steps: int, *, peak: float, warmup: float) -> float:

@@ -240,3 +240,13 @@ def test_a_name_that_is_not_in_the_library_is_answered_with_the_nearest() -> Non
     with pytest.raises(InputError, match="the library has version 1"):
         library_template("alpaca@7")
     assert library_template("alpaca@1") is library_template("alpaca")
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"), [("number", "{{ number }}"), (" two words ", '{{ row["two words"] }}')]
+)
+def test_a_column_s_bare_name_is_no_template(text: str, meant: str) -> None:
+    with pytest.raises(InputError, match="the same for every row") as caught:
+        render(text)
+    assert caught.value.fix is not None and meant in caught.value.fix
+    assert render("some words") == "some words"

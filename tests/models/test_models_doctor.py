@@ -33,7 +33,7 @@ def test_a_healthy_place_has_nothing_to_mend_and_is_left_as_it_was(
     checks = checkup()
     names = [check.name for check in checks]
     assert names == [
-        *("python", "packages", "torch", "gpu", "bfloat16", "memory"),
+        *("python", "packages", "torch", "gpu", "bfloat16", "C compiler", "memory"),
         *("disk (cache)", "disk (here)", "cache", "tiny"),
     ]
     assert found("python").ok

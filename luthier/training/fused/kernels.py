@@ -17,6 +17,8 @@ class Kernels(Protocol):
 
     #: whether what all rows begin with can be computed once
     shares_prefix: bool
+    #: whether a norm is cheap enough to be computed again in the backward pass, not kept
+    norms_again: bool
 
     def shape(self, inner: Any, lengths: Sequence[int], first: int, hidden: Tensor) -> Any:
         """How the tokens lie and where they stand: what `attention` needs to know.
@@ -37,12 +39,12 @@ class Kernels(Protocol):
     ) -> tuple[Tensor, Tensor | None]:
         """Gradients of x, added to another one, and of the weight (None when frozen)."""
 
-    def gate(self, gate_up: Tensor, out: Tensor) -> Tensor | None:
-        """silu(gate) * up of (n, 2 w) into the first w columns of `out`; gives what
-        `gate_backward` can use of it."""
+    def gate(self, gate_up: Tensor, out: Tensor) -> None:
+        """silu(gate) * up of (n, 2 w) into the first w columns of `out`."""
 
-    def gate_backward(self, gate_up: Tensor, d_act: Tensor, kept: Tensor | None) -> Tensor:
-        """Gradient (n, 2 w) of gate and up, of that of their product (n, w)."""
+    def gate_backward(self, gate_up: Tensor, d_act: Tensor, out: Tensor) -> Tensor:
+        """Gradient (n, 2 w) of gate and up, of that of their product (n, w); the product itself is
+        written to `out` once more, as `gate` does."""
 
     def attention(self, layer: Layer, qkv: Tensor, shape: Any, out: Tensor) -> list[Any]:
         """Causal attention of each row to itself, of qkv (n, (g h + 2 h) d) into `out`
@@ -54,12 +56,18 @@ class Kernels(Protocol):
         """Gradient of qkv. Empties `spans`."""
 
 
-def kernels_for(device: torch.device) -> Kernels:
-    """The implementation for a device."""
+def kernels_for(device: torch.device, dtype: torch.dtype) -> Kernels:
+    """The implementation for a device and a precision."""
     if device.type == "cuda":
         from luthier.training.fused.on_gpu import OnGpu
 
         return OnGpu()
+    from luthier.training.fused.native import PRECISIONS, native
+
+    if dtype in PRECISIONS and (compiled := native()):
+        from luthier.training.fused.on_cpu_native import OnCpuNative
+
+        return OnCpuNative(compiled)
     from luthier.training.fused.on_cpu import OnCpu
 
     return OnCpu()

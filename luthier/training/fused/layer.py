@@ -61,7 +61,8 @@ class Layer:
 
 @dataclass
 class _Kept:
-    """What the forward pass leaves for the backward pass."""
+    """What the forward pass leaves for the backward pass; of `attention_in` and `gate_up_in`, the
+    inputs [x | u] of those products, see `_remembered`."""
 
     attention_in: Tensor
     spans: list[Any]
@@ -107,16 +108,32 @@ def _forward(layer: Layer, hidden: Tensor, shape: Any) -> tuple[Tensor, _Kept]:
     layer.kernels.gate(gate_up, au)
     out = layer.down.forward(au, added_to=middle)
     kept = _Kept(
-        xu,
+        _remembered(layer, layer.attention_in, xu),
         spans,
         ou,
         middle,
-        yu,
+        _remembered(layer, layer.gate_up, yu),
         gate_up,
         au[:, layer.down.inputs :].clone(),
         [first_scale, second_scale],
     )
     return out, kept
+
+
+def _remembered(layer: Layer, joined: Joined, xu: Tensor) -> Tensor:
+    """What is kept of [x | u], x being a norm's output."""
+    return xu[:, joined.inputs :].clone() if layer.kernels.norms_again else xu
+
+
+def _recalled(layer: Layer, which: int, kept: Tensor, x: Tensor) -> Tensor:
+    """[x | u] again, of the norm's input."""
+    if not layer.kernels.norms_again:
+        return kept
+    joined = (layer.attention_in, layer.gate_up)[which]
+    xu = joined.room(x.shape[0])
+    layer.kernels.norm(xu, x, layer.norms[which], layer.epsilons[which])
+    xu[:, joined.inputs :] = kept
+    return xu
 
 
 def _backward(
@@ -125,19 +142,19 @@ def _backward(
     """Gradients of the input (None unless wanted) and of `layer.parameters`."""
     # out = middle + down(silu(gate) * up)
     d_act, d_u = layer.down.input_gradient(d_out)
+    d_act = layer.down.finish(d_act, d_u)
     au = layer.down.room(d_out.shape[0])
-    of_gate = layer.kernels.gate(kept.gate_up, au)
+    d_gate_up = layer.kernels.gate_backward(kept.gate_up, d_act, au)
+    del d_act
     au[:, layer.down.inputs :] = kept.down_u
     of_down = layer.down.gradients(d_out, d_u, au)
     del au
-    d_act = layer.down.finish(d_act, d_u)
-    d_gate_up = layer.kernels.gate_backward(kept.gate_up, d_act, of_gate)
-    del d_act, of_gate
     # gate, up = gate_up(norm(middle))
     d_y, d_u = layer.gate_up.input_gradient(d_gate_up)
-    of_gate_up = layer.gate_up.gradients(d_gate_up, d_u, kept.gate_up_in)
+    yu = _recalled(layer, 1, kept.gate_up_in, kept.middle)
+    of_gate_up = layer.gate_up.gradients(d_gate_up, d_u, yu)
     d_y = layer.gate_up.finish(d_y, d_u)
-    del d_gate_up
+    del d_gate_up, yu
     d_middle, of_second = layer.kernels.norm_backward(
         d_y, kept.middle, layer.norms[1], kept.scales[1], added_to=d_out
     )
@@ -147,7 +164,9 @@ def _backward(
     d_o = layer.attention_out.finish(d_o, d_u)
     d_qkv = layer.kernels.attention_backward(layer, d_o, kept.spans, shape)
     d_x, d_u = layer.attention_in.input_gradient(d_qkv)
-    of_in = layer.attention_in.gradients(d_qkv, d_u, kept.attention_in)
+    xu = _recalled(layer, 0, kept.attention_in, hidden)
+    of_in = layer.attention_in.gradients(d_qkv, d_u, xu)
+    del xu
     d_hidden, of_first = None, None
     if wanted or layer.norms[0].requires_grad:
         d_x = layer.attention_in.finish(d_x, d_u)

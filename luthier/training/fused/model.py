@@ -16,10 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from luthier.models.allocator import lasting
 from luthier.models.heads import body
 from luthier.training.fused.kernels import Kernels, kernels_for
 from luthier.training.fused.layer import Layer
 from luthier.training.fused.linear import Joined, part_of
+from luthier.training.fused.tied import TiedEmbedding
 
 _FUSED: weakref.WeakKeyDictionary[Any, Fused] = weakref.WeakKeyDictionary()
 
@@ -64,17 +66,17 @@ class Fused:
             ids = torch.cat([prefix, ids])
         filling = -len(ids) % _MULTIPLE
         words = self.inner.embed_tokens
-        hidden = functional.embedding(
-            functional.pad(ids, (0, filling)),
-            words.weight,
-            padding_idx=words.padding_idx,  # whose row the module gives no gradient
-            sparse=self.tied,
+        ids = functional.pad(ids, (0, filling))
+        hidden = (
+            TiedEmbedding.apply(words.weight, ids, words.padding_idx)
+            if self.tied and words.weight.requires_grad
+            else functional.embedding(ids, words.weight, padding_idx=words.padding_idx)
         )
         with torch.no_grad():
             shape = self.kernels.shape(self.inner, lengths, first, hidden)
         for layer in self.layers:
             hidden = layer(hidden, shape)
-        out: Tensor = self.inner.norm(hidden[: len(ids)][wanted])
+        out: Tensor = self.inner.norm(hidden[: len(wanted)][wanted])
         return out
 
     def release(self) -> None:
@@ -114,29 +116,33 @@ def fuse(model: Any, *, recompute: bool = False) -> bool:
     plans = [_plan(layer) for layer in inner.layers]
     if any(plan is None for plan in plans):
         return False
-    kernels = kernels_for(device)
-    layers = [
-        Layer(
-            kernels=kernels,
-            heads=plan["heads"],
-            head_dim=plan["head_dim"],
-            norms=plan["norms"],
-            epsilons=plan["epsilons"],
-            attention_in=Joined(plan["in"]),
-            attention_out=Joined(plan["out"]),
-            gate_up=Joined(plan["gate_up"]),
-            down=Joined(plan["down"]),
-            keep=not recompute,
-        )
-        for plan in plans
-        if plan is not None
-    ]
-    # weights that are still views of the file they were loaded from would keep all of it in memory
-    joined = {id(p) for layer in layers for one in layer.joined for p in one.parameters}
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if id(parameter) not in joined:
-                parameter.data = parameter.data.clone()
+    dtype = plans[0]["norms"][0].dtype if plans and plans[0] else None
+    if dtype is None or inner.embed_tokens.weight.dtype != dtype:
+        return False
+    kernels = kernels_for(device, dtype)
+    with lasting():
+        layers = [
+            Layer(
+                kernels=kernels,
+                heads=plan["heads"],
+                head_dim=plan["head_dim"],
+                norms=plan["norms"],
+                epsilons=plan["epsilons"],
+                attention_in=Joined(plan["in"]),
+                attention_out=Joined(plan["out"]),
+                gate_up=Joined(plan["gate_up"]),
+                down=Joined(plan["down"]),
+                keep=not recompute,
+            )
+            for plan in plans
+            if plan is not None
+        ]
+        # weights that are still views of the file they were loaded from would keep all of it
+        joined = {id(p) for layer in layers for one in layer.joined for p in one.parameters}
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if id(parameter) not in joined:
+                    parameter.data = parameter.data.clone()
     find_head = getattr(model, "get_output_embeddings", None)
     head = find_head() if find_head else None
     tied = head is not None and head.weight is inner.embed_tokens.weight

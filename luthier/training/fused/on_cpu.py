@@ -62,8 +62,25 @@ class Group:
             x[self.tokens] = room.flatten(0, 1).index_select(0, self.real)
 
 
-def groups_of(lengths: Sequence[int], first: int, device: torch.device) -> tuple[Group, ...]:
+def rows_of(lengths: Sequence[int]) -> list[list[int]]:
     """Neighbours of similar length together, so that padding is at most a fifth of a group.
+
+    Args:
+        lengths: of the rows, one after another.
+    """
+    groups: list[list[int]] = []
+    rows: list[int] = []
+    for length in [*lengths, 0]:
+        widest, total = max([*rows, length]), sum(rows) + length
+        if rows and (not length or (len(rows) + 1) * widest > _PADDED * total):
+            groups.append(rows)
+            rows = []
+        rows.append(length)
+    return groups
+
+
+def groups_of(lengths: Sequence[int], first: int, device: torch.device) -> tuple[Group, ...]:
+    """`rows_of`, with where they lie.
 
     Args:
         lengths: of the rows, one after another.
@@ -71,14 +88,9 @@ def groups_of(lengths: Sequence[int], first: int, device: torch.device) -> tuple
         device: for the indices.
     """
     groups: list[Group] = []
-    rows: list[int] = []
-    for length in [*lengths, 0]:
-        widest, total = max([*rows, length]), sum(rows) + length
-        if rows and (not length or (len(rows) + 1) * widest > _PADDED * total):
-            groups.append(_group(rows, first, device))
-            first += sum(rows)
-            rows = []
-        rows.append(length)
+    for rows in rows_of(lengths):
+        groups.append(_group(rows, first, device))
+        first += sum(rows)
     return tuple(groups)
 
 
@@ -135,6 +147,7 @@ class OnCpu:
     """See `kernels.Kernels`."""
 
     shares_prefix = True
+    norms_again = False
 
     def shape(self, inner: Any, lengths: Sequence[int], first: int, hidden: Tensor) -> Shape:
         """How the tokens lie, in groups of rows of similar length."""
@@ -154,23 +167,27 @@ class OnCpu:
         """See `norm.norm_backward`."""
         return norm_backward(d_y, x, weight, scale, added_to=added_to)
 
-    def gate(self, gate_up: Tensor, out: Tensor) -> Tensor | None:
-        """silu(gate) * up; what it made of the gate is kept for `gate_backward`."""
+    def gate(self, gate_up: Tensor, out: Tensor) -> None:
+        """See `Kernels`."""
+        self._silu(gate_up, out)
+
+    def gate_backward(self, gate_up: Tensor, d_act: Tensor, out: Tensor) -> Tensor:
+        """See `Kernels`."""
+        silu = self._silu(gate_up, out)
+        width = gate_up.shape[1] // 2
+        gate, up = gate_up[:, :width], gate_up[:, width:]
+        d_gate_up = torch.empty_like(gate_up)
+        torch.mul(d_act, silu, out=d_gate_up[:, width:])
+        d_gate = torch.mul(d_act, up, out=silu)
+        torch.ops.aten.silu_backward.grad_input(d_gate, gate, grad_input=d_gate_up[:, :width])
+        return d_gate_up
+
+    def _silu(self, gate_up: Tensor, out: Tensor) -> Tensor:
+        """silu(gate), with silu(gate) * up written to `out`."""
         width = gate_up.shape[1] // 2
         silu = functional.silu(gate_up[:, :width])
         torch.mul(silu, gate_up[:, width:], out=out[:, :width])
         return silu
-
-    def gate_backward(self, gate_up: Tensor, d_act: Tensor, kept: Tensor | None) -> Tensor:
-        """Gradients of gate and up, side by side."""
-        assert kept is not None
-        width = gate_up.shape[1] // 2
-        gate, up = gate_up[:, :width], gate_up[:, width:]
-        d_gate_up = torch.empty_like(gate_up)
-        torch.mul(d_act, kept, out=d_gate_up[:, width:])
-        d_gate = torch.mul(d_act, up, out=kept)
-        torch.ops.aten.silu_backward.grad_input(d_gate, gate, grad_input=d_gate_up[:, :width])
-        return d_gate_up
 
     def attention(self, layer: Layer, qkv: Tensor, shape: Shape, out: Tensor) -> list[_Span]:
         """Attend, and write the result (n, heads * head_dim) into `out`."""

@@ -58,6 +58,7 @@ class OnGpu:
     """See `kernels.Kernels`."""
 
     shares_prefix = False
+    norms_again = False
 
     def shape(self, inner: Any, lengths: Sequence[int], first: int, hidden: Tensor) -> Rows:
         """Where rows begin and end."""
@@ -94,15 +95,14 @@ class OnGpu:
             return d_x, None
         return d_x, _one_kernel(_norm_weight, x)(d_y, x, scale).to(weight.dtype)
 
-    def gate(self, gate_up: Tensor, out: Tensor) -> Tensor | None:
-        """See `Kernels`; nothing is kept."""
+    def gate(self, gate_up: Tensor, out: Tensor) -> None:
+        """See `Kernels`."""
         gate, up = gate_up.chunk(2, 1)
         _one_kernel(_gate, gate_up)(gate, up, out[:, : gate.shape[1]])
-        return None
 
-    def gate_backward(self, gate_up: Tensor, d_act: Tensor, kept: Tensor | None) -> Tensor:
+    def gate_backward(self, gate_up: Tensor, d_act: Tensor, out: Tensor) -> Tensor:
         """See `Kernels`."""
-        del kept
+        self.gate(gate_up, out)
         d_gate_up = torch.empty_like(gate_up)
         gate, up = gate_up.chunk(2, 1)
         d_gate, d_up = d_gate_up.chunk(2, 1)
