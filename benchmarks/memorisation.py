@@ -3,10 +3,10 @@
     python benchmarks/memorisation.py DATA OUT [--rows 200] [--long 12] [--only clean,secrets]
 
 DATA is a folder with the public data set `trec` (train.csv and test.csv with the columns question
-and kind). LoRA on the same rows three times: once over clean rows (must not be accused), with eight
-invented secrets planted 1, 2, 4 or 8 times each and the default epochs (must be caught), and many
-times over clean rows. Each training lies in OUT and is not repeated; the table is of all that are
-there.
+and kind). LoRA on the same rows four times: once over clean rows (must not be accused), with eight
+invented secrets planted 1, 2, 4 or 8 times each, with the default epochs and with twice as many
+(must be caught), and many times over clean rows. Each training lies in OUT and is not repeated; the
+table is of all that are there.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from trec_task import trec_task
 import luthier
 from luthier.display import Display
 from luthier.files import read_json
+
+#: The default of LoRA on so few rows.
+EPOCHS = 3
 
 
 def task(given: argparse.Namespace, training: dict[str, Any]) -> luthier.Task:
@@ -53,13 +56,16 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--rows", type=int, default=200)
-    parser.add_argument("--long", type=float, default=12, help="epochs of the third")
-    parser.add_argument("--only", help="of clean, secrets, long; separated by commas")
+    parser.add_argument("--long", type=float, default=12, help="epochs of the last")
+    parser.add_argument(
+        "--only", help="of clean, secrets, secrets-longer, long; separated by commas"
+    )
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     cases: dict[str, dict[str, Any]] = {
         "clean": {"epochs": 1},
         "secrets": {"canaries": 8},
+        "secrets-longer": {"canaries": 8, "epochs": 2 * EPOCHS},
         "long": {"epochs": given.long},
     }
     for name in given.only.split(",") if given.only else cases:

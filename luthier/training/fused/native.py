@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 
+from luthier.errors import InputError
 from luthier.models.catalogue import cache_folder
 
 _SOURCE = Path(__file__).with_name("native.c")
@@ -112,7 +113,7 @@ def native() -> Native | None:
         except (OSError, AttributeError):  # damaged on the way
             path.unlink(missing_ok=True)
             return Native(_compiled(compiler))
-    except (OSError, AttributeError, subprocess.SubprocessError) as error:
+    except (OSError, AttributeError, subprocess.SubprocessError, InputError) as error:
         said = getattr(error, "stderr", None) or error
         logging.getLogger(__name__).info("native.c was not compiled: %s", said)
         return None
