@@ -193,10 +193,10 @@ class MasterAdamW:
     @torch.no_grad()
     def _step_natively(self, run: Native) -> None:
         """The same in one pass over each parameter, whose gradient is widened on the way."""
+        names = {id(master): name for name, master in self.masters.items()}
         for group in self._adam.param_groups:
             rate, decay = group["lr"], group["lr"] * group["weight_decay"]
             (beta1, beta2), epsilon = group["betas"], group["eps"]
-            names = {id(master): name for name, master in self.masters.items()}
             for master in group["params"]:
                 name = names[id(master)]
                 narrow = self._narrow.pop(name, None)

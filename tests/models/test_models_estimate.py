@@ -151,12 +151,12 @@ def test_speed_is_near_what_was_measured(use: Any, measured: float) -> None:
 @pytest.mark.parametrize(
     ("use", "tokens", "rate", "seconds"),
     [
-        ("lora", 96, 430e9, 0.304),
-        ("lora", 384, 412e9, 0.911),
-        ("lora", 1536, 393e9, 3.323),
-        ("full", 96, 410e9, 0.632),
-        ("full", 384, 406e9, 1.298),
-        ("full", 1536, 377e9, 4.613),
+        ("lora", 96, 966e9, 0.138),
+        ("lora", 384, 863e9, 0.397),
+        ("lora", 1536, 856e9, 1.377),
+        ("full", 96, 844e9, 0.228),
+        ("full", 384, 993e9, 0.484),
+        ("full", 1536, 930e9, 1.718),
     ],
 )
 def test_steps_of_the_hand_written_layers_take_what_was_measured(

@@ -1,4 +1,4 @@
-"""`native.c`, compiled by the machine's own C compiler when it is first needed.
+"""`c/native.c`, compiled by the machine's own C compiler when it is first needed.
 
 A layer's arithmetic besides matrix products is bound by memory, and PyTorch runs each operation of
 it as a pass of its own. The C file makes one pass of each piece. It is compiled for this very
@@ -28,10 +28,12 @@ import torch
 from luthier.errors import InputError
 from luthier.models.catalogue import cache_folder
 
-_SOURCE = Path(__file__).with_name("native.c")
+_SOURCES = Path(__file__).with_name("c")
+_X86 = platform.machine().lower() in ("x86_64", "amd64")
 _FLAGS = (
-    *("-O3", "-march=native", "-mprefer-vector-width=512", "-std=gnu11", "-shared", "-fPIC"),
-    *("-fopenmp", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
+    *(("-march=native", "-mprefer-vector-width=512") if _X86 else ("-mcpu=native",)),
+    *("-O3", "-std=gnu11", "-shared", "-fPIC", "-fopenmp"),
+    *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
 )
 _SECONDS = 60
 
@@ -115,7 +117,7 @@ def native() -> Native | None:
             return Native(_compiled(compiler))
     except (OSError, AttributeError, subprocess.SubprocessError, InputError) as error:
         said = getattr(error, "stderr", None) or error
-        logging.getLogger(__name__).info("native.c was not compiled: %s", said)
+        logging.getLogger(__name__).info("c/native.c was not compiled: %s", said)
         return None
 
 
@@ -126,7 +128,8 @@ def _first_found(*names: str) -> list[str]:
 def _compiled(compiler: list[str]) -> Path:
     """The shared library in the cache folder, compiled now if it is not there."""
     told = subprocess.run([*compiler, "--version"], capture_output=True, timeout=_SECONDS)
-    parts = (_SOURCE.read_bytes(), told.stdout, _processor().encode(), " ".join(_FLAGS).encode())
+    sources = [file.read_bytes() for file in sorted(_SOURCES.iterdir())]
+    parts = (*sources, told.stdout, _processor().encode(), " ".join(_FLAGS).encode())
     key = hashlib.sha256(b"\0".join(parts)).hexdigest()[:20]
     path = cache_folder() / "native" / f"{key}.so"
     if path.exists():
@@ -134,7 +137,7 @@ def _compiled(compiler: list[str]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / "native.so"
-        command = [*compiler, *_FLAGS, "-o", str(made), str(_SOURCE), "-lm"]
+        command = [*compiler, *_FLAGS, "-o", str(made), str(_SOURCES / "native.c"), "-lm"]
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=_SECONDS)
         made.replace(path)
     return path

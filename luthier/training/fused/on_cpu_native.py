@@ -1,4 +1,4 @@
-"""What a layer is made of besides matrix products, on a CPU, by the functions of `native.c`.
+"""What a layer is made of besides matrix products, on a CPU, by the functions of `c/`.
 
 The same groups of rows as in `on_cpu.py`. Rows are filled up so that the keys are a multiple of 16,
 and query heads that share a key head stand next to each other at each position: (b, h, l, g, d), so
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 BLOCK = 128
 #: Probabilities of so many keys at most are kept for the backward pass.
 _KEPT = 256
-#: Keys are a multiple of this, as `softmax` in native.c wants.
+#: Keys are a multiple of this, as `softmax` in c/attention.h wants.
 _MULTIPLE = 16
 
 

@@ -44,8 +44,8 @@ class TiedEmbedding(torch.autograd.Function):
         if ctx.left_out is not None:
             kept = ids != ctx.left_out
             ids, d_rows = ids[kept], d_rows[kept]
-        if whole is not None and whole.shape == ctx.weight.shape:
-            whole.index_add_(0, ids, d_rows.to(whole.dtype))
-            return None, None, None
         rows = torch.sparse_coo_tensor(ids[None], d_rows, ctx.weight.shape, check_invariants=False)
-        return rows, None, None
+        if whole is None or whole.shape != rows.shape or whole.dtype != rows.dtype:
+            return rows, None, None
+        whole.add_(rows)
+        return None, None, None
