@@ -16,7 +16,7 @@ from typing import Any
 from luthier.models import catalogue
 from luthier.models.catalogue import Entry
 from luthier.models.convert import cached, damage
-from luthier.models.machine import this_machine
+from luthier.models.machine import c_compiler, this_machine
 
 _OLDEST = (3, 11)
 #: The least a small run needs: a model, its conversion, and a run folder.
@@ -165,11 +165,11 @@ def _gpu_in_the_machine() -> str | None:
 
 def _compiler() -> Iterator[Check]:
     """What training on a CPU is compiled with (training/fused/native.py); it runs without, too."""
-    found = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
     yield Check(
         "C compiler",
         True,
-        found or "none (cc, gcc or clang); training on a CPU takes about a third longer without",
+        " ".join(c_compiler())
+        or "none (cc, gcc or clang); training on a CPU takes about a third longer without",
     )
 
 

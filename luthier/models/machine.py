@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
+import shutil
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,6 +75,13 @@ def this_machine() -> Machine:
         cpu_bfloat16=_cpu_bfloat16(),
         platform=f"{platform.system()} {platform.machine()}",
     )
+
+
+def c_compiler() -> list[str]:
+    """The command of this machine's C compiler: what CC says, else the first one found; empty where
+    there is none."""
+    found = (name for name in ("cc", "gcc", "clang") if shutil.which(name))
+    return shlex.split(os.environ.get("CC", "")) or [*found][:1]
 
 
 def _gpus() -> tuple[Gpu, ...]:

@@ -15,8 +15,6 @@ import hashlib
 import logging
 import os
 import platform
-import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,6 +25,7 @@ import torch
 
 from luthier.errors import InputError
 from luthier.models.catalogue import cache_folder
+from luthier.models.machine import c_compiler
 
 _SOURCES = Path(__file__).with_name("c")
 _X86 = platform.machine().lower() in ("x86_64", "amd64")
@@ -105,7 +104,7 @@ def native() -> Native | None:
         return None
     if not sys.platform.startswith("linux"):  # where PyTorch brings the OpenMP of GCC
         return None
-    compiler = shlex.split(os.environ.get("CC", "")) or _first_found("cc", "gcc", "clang")
+    compiler = c_compiler()
     if not compiler:
         return None
     try:
@@ -119,10 +118,6 @@ def native() -> Native | None:
         said = getattr(error, "stderr", None) or error
         logging.getLogger(__name__).info("c/native.c was not compiled: %s", said)
         return None
-
-
-def _first_found(*names: str) -> list[str]:
-    return next(([name] for name in names if shutil.which(name)), [])
 
 
 def _compiled(compiler: list[str]) -> Path:

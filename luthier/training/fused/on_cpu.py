@@ -103,6 +103,19 @@ def _group(rows: Sequence[int], first: int, device: torch.device) -> Group:
     return Group(slice(first, first + sum(rows)), len(rows), longest, real)
 
 
+def with_rows(of_prefix: Sequence[Tensor], gradients: Sequence[Tensor], first: int) -> list[Tensor]:
+    """The gradients of a prefix's keys and values, (h, first, d) in float32, with those of more
+    rows added: every row looked at the prefix.
+
+    Args:
+        of_prefix: so far; empty before the first rows.
+        gradients: of the rows' keys and values (b, h, first + l, d).
+        first: tokens of the prefix.
+    """
+    sums = [one[:, :, :first].sum(0, dtype=torch.float32) for one in gradients]
+    return [a + b for a, b in zip(of_prefix, sums, strict=True)] if of_prefix else sums
+
+
 @dataclass(frozen=True)
 class Shape:
     """How the n tokens of a micro-batch lie, and where they stand.
@@ -224,7 +237,7 @@ class OnCpu:
         d = layer.head_dim
         queries = g * h
         d_qkv = d_out.new_empty(d_out.shape[0], (queries + 2 * h) * d)
-        of_prefix: list[Tensor] | None = None
+        of_prefix: list[Tensor] = []
         while spans:
             span = spans.pop()
             group, first = span.group, span.first
@@ -233,14 +246,7 @@ class OnCpu:
             d_o = d_o.transpose(1, 2).contiguous().view(b, h, g, length, d)
             d_q, d_k, d_v = attend_backward(d_o, span.q, span.k, span.v, span.p, d**-0.5)
             if first:
-                # every row looked at the prefix, so its gradient is the sum over them
-                sums = [
-                    one[:, :, :first].sum(0, keepdim=True, dtype=torch.float32)
-                    for one in (d_k, d_v)
-                ]
-                of_prefix = (
-                    [a + b for a, b in zip(of_prefix, sums, strict=True)] if of_prefix else sums
-                )
+                of_prefix = with_rows(of_prefix, (d_k, d_v), first)
             elif of_prefix:
                 d_k, d_v = ((a + b).to(a.dtype) for a, b in zip((d_k, d_v), of_prefix, strict=True))
             room = group.room(d_qkv)

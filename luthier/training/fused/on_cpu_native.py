@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from luthier.training.fused.native import Native
-from luthier.training.fused.on_cpu import rows_of
+from luthier.training.fused.on_cpu import rows_of, with_rows
 
 if TYPE_CHECKING:
     from luthier.training.fused.layer import Layer
@@ -172,13 +172,8 @@ class OnCpuNative:
             self._heads(rows, (h, g, d), d_o, d_out, back=True)
             d_q, d_k, d_v = self._attend_backward(d_o, span, g, length, d**-0.5)
             if first:
-                # every row looked at the prefix, so its gradient is the sum over them
-                sums = [
-                    one.view(b, h, -1, d)[:, :, :first].sum(0, dtype=torch.float32)
-                    for one in (d_k, d_v)
-                ]
-                before = of_prefix or [torch.zeros_like(one) for one in sums]
-                of_prefix = [a + b for a, b in zip(before, sums, strict=True)]
+                rows_own = [one.view(b, h, -1, d) for one in (d_k, d_v)]
+                of_prefix = with_rows(of_prefix, rows_own, first)
             elif of_prefix:
                 for one, more in zip((d_k, d_v), of_prefix, strict=True):
                     seen = one[:, : more.shape[1]]
